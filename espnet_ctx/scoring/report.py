@@ -1,0 +1,237 @@
+"""One report over all systems and seeds of an experiment folder: a table and figures.
+
+Reads only what scoring and training left: `<system>/<decoding>/<set>/score_*` and ESPnet's `train.log`.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Mapping, NamedTuple, Sequence
+
+from espnet_ctx.files import UserError, whole_file
+from espnet_ctx.scoring.homophones import HomophoneCounts
+from espnet_ctx.scoring.sclite import read_summary
+from espnet_ctx.scoring.significance import Comparison, format_p, mapsswe
+from espnet_ctx.scoring.tables import find_results, markdown_table
+
+_EPOCH = re.compile(r"(?P<epoch>\d+)epoch results: .*?\[valid\] (?P<stats>.*?)(?:, \[|$)", re.MULTILINE)
+_STAT = re.compile(r"(\w+)=([-+.\deE]+|nan|inf|-inf)(?=,|$)")
+
+
+class Run(NamedTuple):
+    """A decoded set of one system and seed.
+
+    Attributes:
+        system: name of the model's folder without `asr_`.
+        seed: its parent folder below exp (`seed2`), "" for the default seed.
+        dataset: `<decoding>/<set>`.
+        folder: where `score_wer` and its neighbours are.
+    """
+
+    system: str
+    seed: str
+    dataset: str
+    folder: Path
+
+    def error_rate(self, score: str) -> float | None:
+        """Read sclite's error rate for "wer", "cer" or "ter", percent; None: not scored."""
+        result = self.folder / f"score_{score}" / "result.txt"
+        return read_summary(result).errors if result.exists() else None
+
+    def homophones(self) -> HomophoneCounts | None:
+        """Read what `local/score.sh` counted; None: the corpus has no list of homophones."""
+        result = self.folder / "score_homophones" / "result.json"
+        if not result.exists():
+            return None
+        counts = json.loads(result.read_text(encoding="utf-8"))
+        return HomophoneCounts(*(counts[name] for name in HomophoneCounts._fields))
+
+    def rates(self) -> dict[str, float]:
+        """Collect the figures of the report's columns, percent; those not scored are left out."""
+        counts = self.homophones()
+        rates = {"WER": self.error_rate("wer"), "CER": self.error_rate("cer")}
+        if counts is not None:
+            rates["homophone WER"] = counts.homophone_wer
+            rates["wrong twin"] = counts.wrong_twin_rate
+            rates["WER of other words"] = counts.other_wer
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
+
+def find_runs(exp) -> list[Run]:
+    """Find every decoded and scored set below `exp`.
+
+    Raises:
+        UserError: there is none.
+    """
+    exp = Path(exp)
+    runs = []
+    for system, results in find_results(exp).items():
+        if not system.name.startswith("asr_"):
+            continue
+        seed = "" if system.parent == exp else str(system.parent.relative_to(exp))
+        for folder in sorted({result.parent.parent for result in results}):
+            runs.append(Run(system.name.removeprefix("asr_"), seed, str(folder.relative_to(system)), folder))
+    if not runs:
+        raise UserError(f"no asr_*/<decoding>/<set>/score_wer/result.txt below {exp}: stages 11 and 12 first")
+    return runs
+
+
+def is_base(system: str, base: str) -> bool:
+    """Tell whether a system is the one to compare with: `none`, or `<config>_none`."""
+    return system == base or system.endswith(f"_{base}")
+
+
+def compare_with_base(runs: Sequence[Run], base: str) -> dict[Run, Comparison]:
+    """Test every run against the base's run of the same seed and dataset."""
+    bases = {(run.seed, run.dataset): run for run in runs if is_base(run.system, base)}
+    comparisons = {}
+    for run in runs:
+        other = bases.get((run.seed, run.dataset))
+        if other is not None and other != run:
+            comparisons[run] = mapsswe(other.folder / "score_wer", run.folder / "score_wer")
+    return comparisons
+
+
+def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison], base: str) -> str:
+    """Write a row per system and dataset: mean and standard deviation over the seeds."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.dataset, not is_base(run.system, base), run.system)):
+        groups.setdefault((run.system, run.dataset), []).append(run)
+    rates = {run: run.rates() for run in runs}
+    columns = list(dict.fromkeys(name for run in runs for name in rates[run]))
+    rows = []
+    for (system, dataset), group in groups.items():
+        cells = [_spread([rates[run][name] for run in group if name in rates[run]]) for name in columns]
+        tests = [comparisons[run] for run in group if run in comparisons]
+        rows.append([system, dataset, len(group), *cells, _verdict(tests)])
+    return markdown_table(["system", "dataset", "seeds", *columns, f"against {base}"], rows)
+
+
+def seed_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison], base: str) -> str:
+    """Write a row per run."""
+    columns = list(dict.fromkeys(name for run in runs for name in run.rates()))
+    rows = []
+    for run in sorted(runs, key=lambda run: (run.dataset, run.system, run.seed)):
+        rates = run.rates()
+        cells = [_spread([rates[name]] if name in rates else []) for name in columns]
+        tests = [comparisons[run]] if run in comparisons else []
+        rows.append([run.system, run.seed or "default", run.dataset, *cells, _verdict(tests)])
+    return markdown_table(["system", "seed", "dataset", *columns, f"against {base}"], rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _verdict(tests: Sequence[Comparison]) -> str:
+    """Better or worse only where every seed says so; p is the largest over the seeds."""
+    if not tests:
+        return "-"
+    verdicts = {test.better for test in tests}
+    verdict = {"system": "better", "base": "worse"}.get(verdicts.pop()) if len(verdicts) == 1 else None
+    p = format_p(max(test.p for test in tests))
+    return f"{verdict or 'same'}, p {p if p.startswith('<') else '= ' + p}"
+
+
+def read_learning_curve(system) -> dict[int, dict[str, float]]:
+    """Read the validation statistics of each epoch from a model folder's train.log.
+
+    ESPnet renames the log of an earlier start to train.1.log, train.2.log, ...; newer logs win.
+
+    Returns:
+        `{epoch: {statistic: value}}`, e.g. `{1: {"loss": 3.2, "cer_ctc": 0.4}}`; empty without a log.
+    """
+    curve: dict[int, dict[str, float]] = {}
+    for log in sorted(Path(system).glob("train*.log"), key=lambda log: log.stat().st_mtime):
+        for match in _EPOCH.finditer(log.read_text(encoding="utf-8", errors="replace")):
+            stats = ((name, float(value)) for name, value in _STAT.findall(match["stats"]))
+            curve[int(match["epoch"])] = {name: value for name, value in stats if math.isfinite(value)}
+    return dict(sorted(curve.items()))
+
+
+def plot_error_rates(runs: Sequence[Run], path) -> None:
+    """Draw the word error rates of one dataset's systems as bars, with the spread over the seeds."""
+    figure, axes = _figure(1)
+    systems = list(dict.fromkeys(run.system for run in runs))
+    rates = {run: run.rates() for run in runs}
+    names = [name for name in rates[runs[0]] if "WER" in name and all(name in rates[run] for run in runs)]
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        values = [[rates[run][name] for run in runs if run.system == s] for s in systems]
+        positions = [x + (i - (len(names) - 1) / 2) * width for x in range(len(systems))]
+        heights = [mean(v) for v in values]
+        spreads = [stdev(v) if len(v) > 1 else 0.0 for v in values]
+        bars = axes[0].bar(positions, heights, width, yerr=spreads, capsize=3, label=name)
+        axes[0].bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+    axes[0].set_xticks(range(len(systems)), systems)
+    axes[0].set_ylabel("error rate (%)")
+    axes[0].set_title(runs[0].dataset, fontsize=9)
+    axes[0].legend()
+    _save(figure, path)
+
+
+def plot_learning_curves(curves: Mapping[str, Mapping[int, Mapping[str, float]]], path) -> None:
+    """Draw validation loss and character error rate over the epochs, a line per model folder."""
+    panels = [("loss", "validation loss"), ("cer_ctc", "validation CER (greedy CTC)")]
+    figure, axes = _figure(len(panels))
+    for axis, (name, label) in zip(axes, panels, strict=True):
+        for system, curve in curves.items():
+            points = {epoch: stats[name] for epoch, stats in curve.items() if name in stats}
+            if points:
+                axis.plot(list(points), list(points.values()), marker=".", label=system)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _figure(panels: int):
+    from matplotlib.figure import Figure  # only when drawing; needs no display
+
+    figure = Figure(figsize=(6 * panels, 4), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _save(figure, path) -> None:
+    with whole_file(path, "wb") as f:
+        figure.savefig(f, format="png", dpi=150)
+
+
+def write_report(exp, out, base: str = "none") -> Path:
+    """Write `out/report.md` and its figures over everything scored below `exp`.
+
+    Args:
+        exp: experiment folder with `asr_*` and `seed*/asr_*`.
+        out: folder of the report.
+        base: the system that the others are tested against (default: "none").
+
+    Returns:
+        The report's file.
+    """
+    exp, out = Path(exp), Path(out)
+    runs = find_runs(exp)
+    comparisons = compare_with_base(runs, base)
+    text = f"# Systems below {exp}\n\n"
+    text += "Error rates in percent by sclite, mean ± standard deviation over the seeds; the last column is\n"
+    text += "the matched-pairs test (MAPSSWE), the largest p over the seeds.\n\n"
+    text += summary_table(runs, comparisons, base) + "\n"
+    if len({run.seed for run in runs}) > 1:
+        text += "## Every seed\n\n" + seed_table(runs, comparisons, base) + "\n"
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        figure = f"wer_{dataset.replace('/', '_')}.png"
+        plot_error_rates([run for run in runs if run.dataset == dataset], out / figure)
+        text += f"![error rates]({figure})\n\n"
+    folders = {system.parent for system in exp.rglob("train.log") if system.parent.name.startswith("asr_")}
+    curves = {str(folder.relative_to(exp)): read_learning_curve(folder) for folder in sorted(folders)}
+    if any(curves.values()):
+        plot_learning_curves(curves, out / "learning_curves.png")
+        text += "![learning curves](learning_curves.png)\n"
+    report = out / "report.md"
+    with whole_file(report) as f:
+        f.write(text)
+    return report

@@ -1,0 +1,81 @@
+"""RESULTS.md as ESPnet's show_asr_result.sh prints it."""
+
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Iterable, Sequence
+
+from espnet_ctx.files import UserError
+from espnet_ctx.scoring.sclite import UNITS, read_summary
+
+HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Write a table in Markdown; every line ends with a newline."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"|{'|'.join(map(str, line))}|\n" for line in lines)
+
+
+def find_results(exp) -> dict[Path, list[Path]]:
+    """Find the reports `<system>/<decoding>/<set>/score_*/result.txt` below `exp`: `{system: reports}`."""
+    systems: dict[Path, list[Path]] = {}
+    for result in sorted(Path(exp).rglob("score_*/result.txt")):
+        folders = result.parent.parents
+        if result.parent.name.removeprefix("score_") in UNITS and len(folders) > 3:
+            systems.setdefault(folders[2], []).append(result)
+    return systems
+
+
+def results_markdown(exp) -> str:
+    """Make the text of RESULTS.md for every system below `exp`.
+
+    The date is that of the newest result, so that the same results give the same text.
+
+    Raises:
+        UserError: nothing below `exp` is scored.
+    """
+    systems = find_results(exp)
+    if not systems:
+        raise UserError(f"no score_wer/result.txt below {exp}: decode and score first (stages 11 and 12)")
+    newest = max(result.stat().st_mtime for results in systems.values() for result in results)
+    text = "# RESULTS\n" + environment(newest)
+    for system, results in systems.items():
+        text += f"## {system}\n"
+        for score in UNITS:
+            rows = [_row(system, result) for result in results if result.parent.name == f"score_{score}"]
+            text += f"### {score.upper()}\n\n" + markdown_table(HEADER, rows) + "\n"
+    return text
+
+
+def environment(seconds: float) -> str:
+    """List date, versions and commit, as ESPnet's script does; `seconds` since the epoch."""
+    date = time.strftime("%a %b %e %H:%M:%S %Z %Y", time.localtime(seconds))
+    python = sys.version.replace("\n", " ")
+    lines = [f"- date: `{date}`", f"- python version: `{python}`"]
+    for name, package in (("espnet", "espnet"), ("espnet_ctx", "espnet_ctx"), ("pytorch", "torch")):
+        lines.append(f"- {name} version: `{name} {_version(package)}`")
+    lines.append(f"- Git hash: `{_git('rev-parse', 'HEAD')}`")
+    lines.append(f"  - Commit date: `{_git('log', '-1', '--format=%cd')}`")
+    return "## Environments\n" + "\n".join(lines) + "\n\n"
+
+
+def _row(system: Path, result: Path) -> list[str]:
+    summary = read_summary(result)
+    rates = [f"{rate:.1f}" for rate in summary[2:]]
+    dataset = result.parent.parent.relative_to(system)
+    return [str(dataset), str(summary.sentences), str(summary.words), *rates]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", *args], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "none"
