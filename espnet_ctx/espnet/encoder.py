@@ -1,0 +1,125 @@
+"""ESPnet encoder: an SSL upstream into which context enters by cross-attention."""
+
+from contextlib import contextmanager
+from typing import Iterator, Mapping, Optional, Tuple
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+
+from espnet_ctx.nn.injection import Context, ContextInjection
+from espnet_ctx.nn.masking import length_mask
+from espnet_ctx.nn.upstream import Upstream
+
+
+class ContextSSLEncoder(AbsEncoder):
+    """`--encoder context_ssl`: raw waveform in, context-aware frames out.
+
+    Used with `frontend: null` and `input_size: 1`. Without `injection_conf` it is plain fine-tuning of the
+    upstream (system `none`).
+
+    Args:
+        input_size: always 1, the waveform.
+        upstream: hub id or local directory.
+        upstream_revision: branch, tag or commit of the hub id.
+        upstream_architecture: written into the saved configuration, so that a trained model is built
+            without `upstream`; not for the user.
+        upstream_conf: further arguments of `espnet_ctx.nn.Upstream`.
+        injection_conf: arguments of `espnet_ctx.nn.ContextInjection` except the widths.
+        context_dim: C, width of the context embeddings; needed with `injection_conf`.
+
+    Raises:
+        ValueError: another input size, `injection_conf` without `context_dim`, or a layer that is not there.
+    """
+
+    def __init__(
+        self,
+        input_size: int = 1,
+        upstream: Optional[str] = None,
+        upstream_revision: Optional[str] = None,
+        upstream_architecture: Optional[Mapping] = None,
+        upstream_conf: Mapping = {},
+        injection_conf: Optional[Mapping] = None,
+        context_dim: Optional[int] = None,
+    ):
+        super().__init__()
+        if input_size != 1:
+            raise ValueError(
+                f"context_ssl reads the raw waveform: set 'frontend: null' and 'input_size: 1', got input_size {input_size}"
+            )
+        self.upstream = Upstream(upstream, upstream_revision, upstream_architecture, **upstream_conf)
+        self.injection: Optional[ContextInjection] = None
+        if injection_conf is not None:
+            if context_dim is None:
+                raise ValueError(
+                    "encoder_conf.context_dim is missing: the width of the context embeddings (file context_dim beside context.scp)"
+                )
+            self.injection = ContextInjection(self.upstream.output_size, context_dim, **injection_conf)
+            for number in self.injection.after_layers:
+                if not 1 <= number <= self.upstream.num_layers:
+                    raise ValueError(
+                        f"injection_conf.after_layers: no layer {number}; the upstream has layers 1 to {self.upstream.num_layers}"
+                    )
+        # optimiser updates, counted by the task; in the state dict so that a resumed run goes on counting
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
+        self._given: Optional[Context] = None
+        self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass
+        self.residual: Optional[torch.Tensor] = None  # ||added|| / ||Z|| of the last forward pass
+
+    def output_size(self) -> int:
+        """D."""
+        return self.upstream.output_size
+
+    @contextmanager
+    def given(self, context: Optional[Context]) -> Iterator[None]:
+        """Forward passes inside the block get this context (None: absent)."""
+        self._given = context
+        try:
+            yield
+        finally:
+            self._given = None
+
+    def forward(
+        self, xs_pad: torch.Tensor, ilens: torch.Tensor, prev_states: Optional[torch.Tensor] = None
+    ) -> Tuple[torch.Tensor, torch.Tensor, None]:
+        """Encode.
+
+        Args:
+            xs_pad: (B, N) or (B, N, 1) samples at 16 kHz.
+            ilens: (B,) valid samples.
+            prev_states: not used; part of ESPnet's interface.
+
+        Returns:
+            (B, T, D) frames, (B,) frame lengths, None.
+        """
+        speech = xs_pad.squeeze(-1) if xs_pad.dim() == 3 else xs_pad
+        # scripts and older checkpoints move ilens about: lengths and samples stay on one device
+        ilens = ilens.to(speech.device)
+        updates = int(self.num_updates)
+        if self.injection is None:
+            frames, lengths = self.upstream(speech, ilens, updates)
+            return frames.to(speech.dtype), lengths, None
+
+        lengths = self.upstream.output_lengths(ilens)
+        frame_mask = length_mask(lengths, int(lengths.max()))
+        fed: Optional[Context] = None
+        self.predicted = self.residual = None
+
+        def inject(place: int, frames: torch.Tensor) -> torch.Tensor:
+            nonlocal fed
+            if place == 0:
+                fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates)
+            out, added = self.injection.attentions[place](frames, *(fed or (None, None)))
+            valid = frame_mask.unsqueeze(-1)
+            with torch.no_grad():
+                self.residual = (added * valid).norm() / (frames * valid).norm()
+            return out
+
+        hooks = {number: _at(inject, place) for place, number in enumerate(self.injection.after_layers)}
+        frames, _ = self.upstream(speech, ilens, updates, hooks)
+        if not hooks:
+            frames = inject(0, frames)
+        return frames.to(speech.dtype), lengths, None
+
+
+def _at(inject, place: int):
+    return lambda frames: inject(place, frames)
