@@ -1,0 +1,272 @@
+import gzip
+import zipfile
+
+import pytest
+import soundfile
+
+from espnet_ctx.bin.check_data import check_data_dir
+from espnet_ctx.context.sessions import histories
+from espnet_ctx.files import UserError, read_table
+from tests.recipes_data.recipe import SHARED, load_prepare, run_data_sh
+
+RELEASE = SHARED / "slue-voxpopuli-sub"
+SPLITS = ("train", "valid", "test")
+HEADER = "id\traw_text\tnormalized_text\tspeaker_id\tsplit"
+# Two agenda items, one of them in both fine-tune and dev; sorted as text, turn ..._10 comes before ..._9
+ITEM, SHARED_ITEM = (
+    "20100101-0900-PLENARY-1-en_20100101-10:00:00",
+    "20100101-0900-PLENARY-en_20100101-11:00:00",
+)
+FINE_TUNE = [
+    (f"{ITEM}_10", 'Tenth; "so".', "tenth;  so.", "None"),
+    (f"{ITEM}_9", "Ninth?", "ninth?", "None"),
+    (f"{ITEM}_8", "", "", "None"),
+    (f"{ITEM}_7", "Member's.", "member's.", "None"),
+    (f"{ITEM}_3", "Three", "Three", "28116"),
+    (f"{SHARED_ITEM}_4", "Four.", "four.", "None"),
+]
+DEV = [(f"{SHARED_ITEM}_5", "Five.", "five.", "2811"), (f"{SHARED_ITEM}_6", "Six!", "six!", "2811")]
+TEST = [(f"{ITEM}_1", "One.", "one.", "None"), (f"{ITEM}_2", "Two.", "two.", "None")]
+
+
+@pytest.fixture(scope="module")
+def slue():
+    return load_prepare("slue_voxpopuli")
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A made-up release in the official layout."""
+    folder = tmp_path / "slue-voxpopuli"
+    for name, audio, rows in (
+        ("fine-tune", "fine-tune", FINE_TUNE),
+        ("dev", "dev", DEV),
+        ("test_blind", "test", TEST),
+    ):
+        (folder / audio).mkdir(parents=True)
+        blind = name == "test_blind"
+        lines = [HEADER + ("" if blind else "\traw_ner\tnormalized_ner")]
+        for row in rows:
+            (folder / audio / f"{row[0]}.ogg").touch()
+            lines.append("\t".join([*row, audio, *([] if blind else ["None", "[['DATE', 0, 4]]"])]))
+        (folder / f"slue-voxpopuli_{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def tables(data):
+    return {name: read_table(data / name) for name in ("wav.scp", "text", "utt2spk", "utt2prev", "prev_text")}
+
+
+def test_made_up_release(slue, release, tmp_path, capsys):
+    slue.prepare(release, tmp_path / "data")
+    train = tables(tmp_path / "data/train")
+    item, shared_item = "20100101_0900_PLENARY_1", "20100101_0900_PLENARY"
+    assert train["text"] == {
+        f"28116-{ITEM}_3": "three",
+        f"{shared_item}-{SHARED_ITEM}_4": "four",
+        f"{item}-{ITEM}_10": "tenth so",
+        f"{item}-{ITEM}_7": "member's",
+        f"{item}-{ITEM}_9": "ninth",
+    }
+    assert train["utt2prev"] == {
+        f"28116-{ITEM}_3": "-",  # number 2 of the turn is in the test set
+        f"{shared_item}-{SHARED_ITEM}_4": "-",
+        f"{item}-{ITEM}_10": f"{item}-{ITEM}_9",
+        f"{item}-{ITEM}_7": "-",
+        f"{item}-{ITEM}_9": f"{ITEM}_8",  # without a text: in no set, the history passes through it
+        f"{ITEM}_8": f"{item}-{ITEM}_7",
+    }
+    assert train["prev_text"] == {f"{ITEM}_8": ""}
+    assert histories(tmp_path / "data/train", 2)[f"{item}-{ITEM}_10"] == ["ninth"]
+    assert histories(tmp_path / "data/train", 3)[f"{item}-{ITEM}_10"] == ["member's", "ninth"]
+    valid = tables(tmp_path / "data/valid")
+    assert valid["utt2prev"] == {
+        f"2811-{SHARED_ITEM}_5": "-",
+        f"2811-{SHARED_ITEM}_6": f"2811-{SHARED_ITEM}_5",
+    }
+    assert "data/train: 5 utterances, 2 with their predecessor" in capsys.readouterr().out
+    for split in SPLITS:
+        check_data_dir(tmp_path / "data" / split)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_full_transcripts_fill_holes_but_never_across_splits(slue, release, tmp_path, zipped):
+    turn, shared_turn = (name.split("PLENARY-")[1] for name in (ITEM, f"{SHARED_ITEM}"))
+    rows = ["session_id|id_|original_text|normed_text|speaker_id|vad"]
+    for name, text in (
+        (f"{turn}_6", "Six of the turn."),
+        (f"{turn}_5", "five of the turn"),
+        (f"{turn}_2", "a test text"),
+        (f"{shared_turn}_3", "three of the other turn"),
+        (f"{shared_turn}_4", "a training text"),
+        ("no name of the usual form", "nothing"),
+    ):
+        rows.append(f"20100101-0900-PLENARY|{name}|x|{text}|1|{[(0.0, 1.0)] * 20000}")
+    path = tmp_path / ("asr_en.tsv.gz" if zipped else "asr_en.tsv")
+    with (gzip.open if zipped else open)(path, "wt") as f:
+        f.write("\n".join(rows) + "\n")
+    slue.prepare(release, tmp_path / "data", path)
+    train, valid = tables(tmp_path / "data/train"), tables(tmp_path / "data/valid")
+    item, shared_item = "20100101_0900_PLENARY_1", "20100101_0900_PLENARY"
+    assert train["prev_text"] == {
+        f"{ITEM}_8": "",
+        f"{ITEM}_6": "six of the turn",
+        f"{ITEM}_5": "five of the turn",
+        f"{SHARED_ITEM}_3": "three of the other turn",
+    }
+    assert train["utt2prev"][f"{item}-{ITEM}_7"] == f"{ITEM}_6"
+    assert train["utt2prev"][f"{ITEM}_6"] == f"{ITEM}_5" and train["utt2prev"][f"{ITEM}_5"] == "-"
+    assert train["utt2prev"][f"28116-{ITEM}_3"] == "-"
+    assert train["utt2prev"][f"{shared_item}-{SHARED_ITEM}_4"] == f"{SHARED_ITEM}_3"
+    assert valid["utt2prev"][f"2811-{SHARED_ITEM}_5"] == "-" and not valid["prev_text"]
+    assert histories(tmp_path / "data/train", 9)[f"{item}-{ITEM}_10"] == [
+        "five of the turn",
+        "six of the turn",
+        "member's",
+        "ninth",
+    ]
+    check_data_dir(tmp_path / "data/train")
+
+
+def test_sorting_by_utterance_sorts_by_speaker(slue, release, tmp_path):
+    slue.prepare(release, tmp_path / "data")
+    speakers = [line.split()[1] for line in (tmp_path / "data/train/utt2spk").read_text().splitlines()]
+    assert speakers == sorted(speakers, key=str.encode)
+
+
+def edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("normalized_text", "text", "no column normalized_text; it has: id, raw_text"),
+        (f"{ITEM}_9", "nonsense", "line 3: id 'nonsense' is not"),
+        (f"{ITEM}_9", f"{ITEM}_10", "line 3: id .* occurs twice"),
+        ("\tNinth?\tninth?", "\tninth?", "line 3: expected 7 cells"),
+    ],
+)
+def test_malformed_rows_are_errors(slue, release, tmp_path, old, new, message):
+    edit(release / "slue-voxpopuli_fine-tune.tsv", old, new)
+    with pytest.raises(UserError, match=message):
+        slue.prepare(release, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_missing_files_are_errors(slue, release, tmp_path):
+    with pytest.raises(UserError, match="--asr_en_tsv"):
+        slue.prepare(release, tmp_path / "data", tmp_path / "none")
+    (release / f"dev/{SHARED_ITEM}_5.ogg").unlink()
+    with pytest.raises(UserError, match="_5.ogg is missing: the release in --slue_dir is not whole"):
+        slue.prepare(release, tmp_path / "data")
+    (release / "slue-voxpopuli_test_blind.tsv").unlink()
+    with pytest.raises(UserError, match="no .*_test.tsv or .*_test_blind.tsv: is --slue_dir"):
+        slue.prepare(release, tmp_path / "data")
+
+
+def test_split_without_texts_is_an_error(slue, release, tmp_path):
+    (release / "slue-voxpopuli_test.tsv").write_text(f"{HEADER}\n{ITEM}_1\tOne.\t \tNone\ttest\n")
+    with pytest.raises(UserError, match="slue-voxpopuli_test.tsv has no texts"):
+        slue.prepare(release, tmp_path / "data")
+
+
+@pytest.fixture
+def url(release, tmp_path):
+    """A made-up zip of the release, to be downloaded."""
+    (tmp_path / "server").mkdir()
+    path = tmp_path / "server/slue.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in release.rglob("*"):
+            archive.write(file, file.relative_to(release.parent))
+    (tmp_path / "recipe").mkdir()
+    return path.as_uri()
+
+
+def test_release_is_downloaded_once_and_unpacked(url, tmp_path):
+    recipe = tmp_path / "recipe"
+    done = run_data_sh("slue_voxpopuli", recipe, "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert len(read_table(recipe / "data/train/text")) == 5
+    assert {path.name for path in (recipe / "downloads").iterdir()} == {
+        "slue.zip",
+        "slue-voxpopuli",
+        "unpacking",
+    }
+    (tmp_path / "server/slue.zip").unlink()
+    assert run_data_sh("slue_voxpopuli", recipe, "--url", url).returncode == 0
+
+
+def test_interrupted_download_goes_on(url, tmp_path):
+    recipe = tmp_path / "recipe"
+    whole = (tmp_path / "server/slue.zip").read_bytes()
+    (recipe / "downloads").mkdir()
+    (recipe / "downloads/slue.zip.part").write_bytes(whole[: len(whole) // 2])
+    done = run_data_sh("slue_voxpopuli", recipe, "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert (recipe / "downloads/slue.zip").read_bytes() == whole
+
+
+def test_damaged_download_is_deleted(url, tmp_path):
+    recipe = tmp_path / "recipe"
+    server = tmp_path / "server/slue.zip"
+    whole = server.read_bytes()
+    server.write_bytes(whole[:100] + b"damage" + whole[106:])
+    done = run_data_sh("slue_voxpopuli", recipe, "--url", url)
+    assert done.returncode == 1 and "was damaged and is deleted" in done.stderr
+    server.write_bytes(whole)
+    assert run_data_sh("slue_voxpopuli", recipe, "--url", url).returncode == 0
+
+
+def test_without_a_network_the_option_is_named(tmp_path):
+    done = run_data_sh("slue_voxpopuli", tmp_path, "--url", "http://127.0.0.1:9/slue.zip")
+    assert done.returncode == 1
+    assert "could not download http://127.0.0.1:9/slue.zip" in done.stderr
+    assert "--local_data_opts '--slue_dir <folder>'" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture(scope="module")
+def real(slue, tmp_path_factory):
+    if not RELEASE.exists():
+        pytest.skip("../shared/data/slue-voxpopuli-sub is not there")
+    data = tmp_path_factory.mktemp("data")
+    slue.prepare(RELEASE, data)
+    return {split: tables(data / split) for split in SPLITS}, data
+
+
+@pytest.mark.parametrize(
+    "split, number, followed", [("train", 778, 407), ("valid", 252, 164), ("test", 191, 80)]
+)
+def test_counts_of_the_real_release(real, split, number, followed):
+    table = real[0][split]
+    assert len(table["text"]) == len(table["wav.scp"]) == number
+    assert sum(previous != "-" for previous in table["utt2prev"].values()) == followed
+
+
+def test_context_of_the_real_release_stays_in_its_split(real):
+    for split, table in real[0].items():
+        assert set(table["utt2prev"].values()) - {"-"} <= table["text"].keys()
+        check_data_dir(real[1] / split)
+    names = [{utt.split("-en_")[0].split("-", 1)[1] for utt in table["text"]} for table in real[0].values()]
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+
+
+def test_order_of_the_real_release_is_that_of_speech(real):
+    def position(utt):
+        turn, number = utt.rsplit("_", 1)
+        return turn.split("-en_")[1], int(number)
+
+    for table in real[0].values():
+        for utt, previous in table["utt2prev"].items():
+            if previous != "-":
+                assert position(previous) == (position(utt)[0], position(utt)[1] - 1)
+
+
+def test_real_texts_and_recordings(real):
+    for table in real[0].values():
+        assert set("".join(table["text"].values())) <= set("abcdefghijklmnopqrstuvwxyz' ")
+        info = soundfile.info(next(iter(table["wav.scp"].values())))
+        assert (info.samplerate, info.channels) == (16000, 1)
+        speakers = set(table["utt2spk"].values())
+        assert "None" not in speakers and any("PLENARY" in speaker for speaker in speakers)
