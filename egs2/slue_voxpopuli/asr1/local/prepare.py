@@ -2,8 +2,8 @@
 """SLUE-VoxPopuli's release -> Kaldi data directories with utt2prev.
 
 train, valid and test are the release's fine-tune, dev and test (blind: only its entities are withheld, the
-texts are there). An utterance `<agenda item>-en_<turn's time>_<n>` was preceded by number n - 1 of its turn. It
-is known where the same split has it; with VoxPopuli's own asr_en.tsv, also where no split of SLUE has it.
+texts are there). An utterance `<agenda item>-en_<turn's time>_<n>` was preceded by number n - 1 of its turn.
+It is known where the same split has it; with VoxPopuli's own asr_en.tsv, also where no split of SLUE has it.
 Context never comes from another split: the splits share agenda items.
 
 Example:
