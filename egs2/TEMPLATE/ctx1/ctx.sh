@@ -24,7 +24,7 @@ inference_nj=1       # Parallel jobs in decoding.
 gpu_inference=false  # Decode on the GPU.
 dumpdir=dump         # Formatted data and context.
 expdir=exp           # Experiments.
-seed=0               # Seed of training and of text generation.
+seed=1               # Seed of training and of text generation.
 
 # Data
 local_data_opts=          # Options for local/data.sh.
@@ -389,7 +389,8 @@ if runs 11; then
             "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1/context.scp")
             ${_cmd} "${logdir}/ctc_inference.log" \
                 python3 -m espnet_ctx.bin.ctc_inference --config "${asr_exp}/config.yaml" --model "${asr_model}" \
-                --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" "${opts[@]}"
+                --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" \
+                --num_threads "${OMP_NUM_THREADS}" "${opts[@]}"
             return
         fi
         [ -z "${inference_config}" ] || opts=(--config "${inference_config}")
@@ -450,7 +451,8 @@ fi
 
 if runs 13; then
     log "Stage 13: Pack model: ${packed_model}"
-    [ -s "${asr_model}" ] || fail "no such file: ${asr_model}: run stage 10"
+    [ -f "${asr_exp}/${inference_tag}/${test_sets%% *}/.decoded" ] ||
+        fail "${asr_exp}/${inference_tag}/${test_sets%% *} is not whole: run stage 11, whose hypotheses test the pack"
     write_readme() {
         local version
         version=$(python3 -c 'import espnet_ctx; print(espnet_ctx.__version__)')
@@ -478,17 +480,23 @@ READ
     }
     pack() {
         local first=${test_sets%% *}
-        local -a opts=(--option "${asr_exp}/README.md")
+        local -a opts=(--option "${asr_exp}/README.md") check_opts=()
+        [ -z "${inference_config}" ] || check_opts=(--inference_config "${inference_config}")
+        "${decodes_with_context}" && check_opts+=(--context_scp "${context_dir}/${first}/context.scp")
         write_readme
         [ ! -f "${asr_exp}/RESULTS.md" ] || opts+=(--option "${asr_exp}/RESULTS.md")
         [ ! -d "${asr_exp}/images" ] || opts+=(--option "${asr_exp}/images")
         [ "${token_type}" = char ] || opts+=(--option "${bpemodel}")
-        python3 -m espnet_ctx -m espnet2.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" --asr_model_file "${asr_model}" \
-            "${opts[@]}" --outpath "${packed_model%.zip}.part.zip"
-        log "Loading the packed model in a clean process and decoding one utterance"
-        python3 -m espnet_ctx.bin.check_pack --pack "${packed_model%.zip}.part.zip" \
+        rm -f "${packed_model%.zip}.part.zip"
+        ${train_cmd} "${asr_exp}/pack.log" \
+            python3 -m espnet_ctx -m espnet2.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" \
+            --asr_model_file "${asr_model}" "${opts[@]}" --outpath "${packed_model%.zip}.part.zip"
+        log "Loading the packed model in a clean process and decoding one utterance... log: '${asr_exp}/check_pack.log'"
+        ${train_cmd} "${asr_exp}/check_pack.log" \
+            python3 -m espnet_ctx.bin.check_pack --pack "${packed_model%.zip}.part.zip" \
             --data_dir "${data_feats}/${first}" --hyp "${asr_exp}/${inference_tag}/${first}/text" \
-            --decoder "${decoder}" ${inference_config:+--inference_config "${inference_config}"}
+            --decoder "${decoder}" "${check_opts[@]}"
+        grep -A 3 '^Utterance ' "${asr_exp}/check_pack.log"
         mv "${packed_model%.zip}.part.zip" "${packed_model}"
     }
     refresh "${asr_exp}/.packed" \

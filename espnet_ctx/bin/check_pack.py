@@ -1,0 +1,92 @@
+"""Unpack a packed model in a folder of its own, offline, decode one utterance and compare with the known hypothesis.
+
+Nothing but the pack is used: neither the training's folder nor base weights nor the hub. The utterance is decoded by
+ESPnet's own Speech2Text and, where the hypotheses come from our batched CTC search, by that search too.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from espnet_ctx.files import UserError, read_table, run_main
+
+
+def decode(pack: Path, wav: str, context: str | None, decoder: str, settings: dict) -> tuple[str, str]:
+    """Texts of one utterance by ESPnet's Speech2Text and by the search that made the known hypothesis.
+
+    Args:
+        pack: the zip, unpacked below the working directory.
+        wav: the utterance's file.
+        context: its context matrix as `<ark>:<offset>`, for systems that are fed context.
+        decoder: "ctc" or "espnet", as in `ctx.sh --decoder`.
+        settings: arguments of Speech2Text.
+    """
+    import soundfile
+
+    import espnet_ctx  # noqa: F401  registers with ESPnet
+    from espnet2.bin.asr_inference import Speech2Text
+    from espnet_model_zoo.downloader import ModelDownloader
+
+    files = ModelDownloader(Path.cwd()).unpack_local_file(str(pack))
+    speech, _ = soundfile.read(wav, dtype="float32")
+    by_espnet = Speech2Text(**files, **settings)(speech)[0][0]
+    if decoder == "espnet":
+        return by_espnet, by_espnet
+
+    import kaldiio
+
+    from espnet_ctx.inference.recognizer import CTCRecognizer
+
+    recognizer = CTCRecognizer(files["asr_train_config"], files["asr_model_file"])
+    rows = [kaldiio.load_mat(context)] if context else None
+    return by_espnet, recognizer.text(recognizer([speech], rows)[0])[1]
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m espnet_ctx.bin.check_pack --pack exp/asr_aware/asr_aware_valid.loss.ave.zip "
+        "--data_dir dump/raw/test --hyp exp/asr_aware/decode_ctc_asr_model_valid.loss.ave/test/text",
+    )
+    parser.add_argument("--pack", type=Path, required=True, help="what espnet2.bin.pack wrote")
+    parser.add_argument("--data_dir", type=Path, required=True, help="formatted data directory")
+    parser.add_argument("--hyp", type=Path, required=True, help="text that stage 11 recognised in it")
+    parser.add_argument("--context_scp", type=Path, help="context archive, for systems that are fed context")
+    parser.add_argument("--decoder", choices=["ctc", "espnet"], default="ctc", help="what recognised it")
+    parser.add_argument("--inference_config", type=Path, help="YAML for Speech2Text (default: greedy-like CTC)")
+    return parser
+
+
+def main(cmd=None) -> None:
+    args = get_parser().parse_args(cmd)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    hypotheses = read_table(args.hyp)
+    utt = next((utt for utt, text in hypotheses.items() if text), next(iter(hypotheses), None))
+    if utt is None:
+        raise UserError(f"{args.hyp} is empty: run stage 11")
+    wav = str(Path(read_table(args.data_dir / "wav.scp")[utt]).resolve())
+    context = None
+    if args.context_scp:
+        context = str(Path(read_table(args.context_scp)[utt]).resolve())
+    settings = {"ctc_weight": 1.0, "beam_size": 2}
+    if args.inference_config:
+        import yaml
+
+        settings = yaml.safe_load(args.inference_config.read_text(encoding="utf-8"))
+    pack = args.pack.resolve()
+    if not pack.is_file():
+        raise UserError(f"no such pack: {args.pack} (option --pack)")
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        by_espnet, text = decode(pack, wav, context, args.decoder, settings)
+        os.chdir("/")
+    print(f"Utterance {utt}\n  hypothesis:  {hypotheses[utt]}\n  packed:      {text}\n  Speech2Text: {by_espnet}")
+    if text != hypotheses[utt]:
+        raise UserError(f"{args.pack} recognises '{text}' in {utt}; before packing it was '{hypotheses[utt]}'")
+
+
+if __name__ == "__main__":
+    run_main(main)
