@@ -39,14 +39,15 @@ class MaskedGroupNorm(nn.GroupNorm):
         if self.lengths is None:
             return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         inside = length_mask(self.lengths, x.size(-1)).unsqueeze(1)
-        count = self.lengths.view(-1, 1, 1).float()
-        x = x.float().masked_fill(~inside, 0.0)
-        # one pass over x: the variance over T gives the sum of squares, zeros in the padding add nothing
-        var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-        squares = (var + mean.square()) * (x.size(-1) / count)
-        mean = mean * (x.size(-1) / count)
+        count = self.lengths.view(-1, 1, 1)
+        x = x.masked_fill(~inside, 0.0)
+        # zeros add nothing to the sums; statistics in single precision under autocast too
+        values = x.float()
+        mean = values.sum(-1, keepdim=True) / count
+        squares = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square() / count
         scale = self.weight.view(1, -1, 1) * torch.rsqrt((squares - mean.square()).clamp(min=0) + self.eps)
-        return torch.addcmul(self.bias.view(1, -1, 1) - mean * scale, x, scale)
+        shift = self.bias.view(1, -1, 1) - mean * scale
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 class PaddingGuard:

@@ -31,8 +31,8 @@ class Upstream(nn.Module):
         mask_time_length: frames in a span.
         mask_feature_prob: share of feature channels masked in training (0.0: off).
         mask_feature_length: channels in a span.
-        dropout: hidden, attention, activation and feature-projection dropout in training; None keeps
-            the checkpoint's.
+        config: entries of the checkpoint's `transformers` configuration to replace, such as
+            `{hidden_dropout: 0.1, attention_dropout: 0.0}`.
         freeze_feature_extractor: the convolutions get no gradient (default, as in fine-tuning).
         freeze_updates: the whole upstream gets no gradient for the first so many updates.
 
@@ -50,7 +50,7 @@ class Upstream(nn.Module):
         mask_time_length: int = 10,
         mask_feature_prob: float = 0.0,
         mask_feature_length: int = 10,
-        dropout: float | None = None,
+        config: Mapping = {},
         freeze_feature_extractor: bool = True,
         freeze_updates: int = 0,
     ):
@@ -64,29 +64,26 @@ class Upstream(nn.Module):
             "mask_feature_prob": mask_feature_prob,
             "mask_feature_length": mask_feature_length,
         }
-        if dropout is not None:
-            names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
-            overrides.update({name: dropout for name in names})
         if architecture is None:
-            self.model, preprocessor = _load(source, revision, overrides)
+            self.model, preprocessor = _load(source, revision, config, overrides)
         else:
             preprocessor = dict(architecture["preprocessor"])
-            config = dict(architecture["model"])
-            config = AutoConfig.for_model(config.pop("model_type"), **{**config, **overrides})
-            self.model = AutoModel.from_config(config)
-        config = self.model.config
+            saved = dict(architecture["model"])
+            self.model = AutoModel.from_config(AutoConfig.for_model(saved.pop("model_type"), **{**saved, **config, **overrides}))
+        settings = self.model.config
+        saved = {k: v for k, v in settings.to_diff_dict().items() if k not in overrides}
         self.architecture = {
-            "model": {k: v for k, v in config.to_diff_dict().items() if k not in overrides} | {"model_type": config.model_type},
+            "model": {**saved, "model_type": settings.model_type},
             "preprocessor": preprocessor,
         }
-        self.output_size = config.hidden_size
+        self.output_size = settings.hidden_size
         self.mask_time_prob, self.mask_time_length = mask_time_prob, mask_time_length
         self.freeze_updates = freeze_updates
         self.do_normalize = preprocessor["do_normalize"]
         self.filter_bank = (
             FilterBank(preprocessor["num_mel_bins"], preprocessor["stride"]) if "num_mel_bins" in preprocessor else None
         )
-        self.layer_weights = nn.Parameter(torch.zeros(config.num_hidden_layers + 1)) if layers == "weighted" else None
+        self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1)) if layers == "weighted" else None
         self._guard = PaddingGuard(self.model)
         if freeze_feature_extractor and self.filter_bank is None:
             self.model.feature_extractor._freeze_parameters()
@@ -177,14 +174,17 @@ def _changing(change: Callable) -> Callable:
     return hook
 
 
-def _load(source: str | None, revision: str | None, overrides: Mapping) -> tuple[nn.Module, dict]:
+def _load(source: str | None, revision: str | None, given: Mapping, overrides: Mapping) -> tuple[nn.Module, dict]:
     if source is None:
         raise ValueError("no upstream given: set encoder_conf.upstream (--upstream) to a hub id or a directory")
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
         if config.model_type not in MODEL_TYPES:
             raise ValueError(f"upstream '{source}' is of type '{config.model_type}'; allowed: {', '.join(MODEL_TYPES)}")
-        for name, value in overrides.items():
+        unknown = [name for name in given if not hasattr(config, name)]
+        if unknown:
+            raise ValueError(f"upstream_conf.config: '{source}' has no setting {', '.join(unknown)}")
+        for name, value in {**given, **overrides}.items():
             setattr(config, name, value)
         extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
         model = AutoModel.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)

@@ -122,7 +122,8 @@ def test_span_mask_covers_its_share_and_stays_out_of_padding():
 
 
 def test_masking_only_in_training(upstream_dir):
-    upstream = Upstream(str(upstream_dir()), mask_time_prob=0.5, dropout=0.0)
+    none = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    upstream = Upstream(str(upstream_dir()), mask_time_prob=0.5, config=none)
     _, speech, lengths = batch_of()
     assert torch.equal(upstream.eval()(speech, lengths)[0], upstream(speech, lengths)[0])
     upstream.train()

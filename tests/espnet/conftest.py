@@ -1,0 +1,55 @@
+"""Tiny ESPnet models, built as `asr_train` builds them."""
+
+import pytest
+import torch
+
+TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefgh", "<sos/eos>"]
+CONTEXT_DIM = 12
+
+
+@pytest.fixture(scope="session")
+def build(upstream_dir):
+    """`build(system, **changes)`: a tiny `context_asr` model and the arguments it was built from."""
+    import espnet_ctx  # noqa: F401
+    from espnet2.tasks.asr import ASRTask
+
+    def get(system: str = "none", *, encoder_conf=None, model_conf=None, options=(), seed=5):
+        encoder = {"upstream": str(upstream_dir()), "upstream_conf": {"config": {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}}}
+        model = {"ctc_weight": 1.0, "report_wer": False}
+        if system != "none":
+            encoder.update(context_dim=CONTEXT_DIM, injection_conf={"num_heads": 2})
+        if system == "aware":
+            encoder["injection_conf"]["student"] = {"pooling": "attentive"}
+            model["alpha"] = 0.5
+        encoder.update(encoder_conf or {})
+        model.update(model_conf or {})
+        args = ASRTask.get_parser().parse_args(
+            ["--output_dir", "unused", "--encoder", "context_ssl", "--model", "context_asr", "--input_size", "1",
+             "--normalize", "none", *options]
+        )
+        args.token_list, args.encoder_conf, args.model_conf = TOKENS, encoder, model
+        torch.manual_seed(seed)
+        return ASRTask.build_model(args), args
+
+    return get
+
+
+@pytest.fixture
+def batch():
+    """Three utterances of unequal lengths; the second has no context."""
+    torch.manual_seed(6)
+    lengths = torch.tensor([16000, 9731, 4801])
+    speech = torch.zeros(3, 16000)
+    for i, n in enumerate(lengths):
+        speech[i, :n] = torch.randn(n) * 0.1
+    context = torch.randn(3, 2, CONTEXT_DIM)
+    context[1] = 0
+    context[2, 1] = 0
+    return {
+        "speech": speech,
+        "speech_lengths": lengths,
+        "text": torch.tensor([[3, 4, 5, 2, 6], [4, 4, 5, -1, -1], [7, 8, -1, -1, -1]]),
+        "text_lengths": torch.tensor([5, 3, 2]),
+        "context": context,
+        "context_lengths": torch.tensor([2, 1, 1]),
+    }

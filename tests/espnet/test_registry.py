@@ -1,0 +1,59 @@
+"""Registration, each time in a fresh process: what a user's script would see."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPTS = {
+    "plugin first": "import espnet_ctx; from espnet2.bin.asr_inference import ASRTask",
+    "espnet first": "from espnet2.bin import asr_inference; import espnet_ctx; ASRTask = asr_inference.ASRTask",
+    "a spawned worker": "import espnet_ctx.espnet.tasks; from espnet2.tasks.asr import ASRTask",
+    "twice": "import espnet_ctx; espnet_ctx.register(); espnet_ctx.register(); from espnet2.tasks.asr import ASRTask",
+}
+CHECK = """
+import espnet2.tasks.asr as asr
+assert ASRTask.__name__ == asr.ASRTask.__name__ == "ContextASRTask", ASRTask
+assert asr.encoder_choices.classes["context_ssl"].__name__ == "ContextSSLEncoder"
+assert asr.model_choices.classes["context_asr"].__name__ == "ContextASRModel"
+assert "context_ssl" in ASRTask.get_parser().format_help()
+print("registered")
+"""
+LIGHT = "import sys, espnet_ctx, espnet_ctx.files; print(sorted({'torch', 'espnet2', 'transformers'} & set(sys.modules)))"
+TAKEN = """
+from espnet2.tasks.asr import encoder_choices
+encoder_choices.classes["context_ssl"] = encoder_choices.classes["rnn"]
+import espnet_ctx
+"""
+
+
+def python(script: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_espnet_knows_our_classes_whatever_was_imported_first(name):
+    result = python(SCRIPTS[name] + CHECK)
+    assert result.stdout.strip().endswith("registered"), result.stderr
+
+
+def test_importing_the_package_is_light():
+    assert python(LIGHT).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_name_that_something_else_holds_is_refused():
+    result = python(TAKEN)
+    assert result.returncode != 0 and "already has 'context_ssl'" in result.stderr
+
+
+def test_the_launcher_runs_modules_commands_and_scripts(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(__name__, sys.argv[1:])")
+    for arguments in (["-m", "script", "a"], ["-c", script.read_text(), "a"], [str(script), "a"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "espnet_ctx", *arguments], capture_output=True, text=True, env={**__import__("os").environ, "PYTHONPATH": f"{tmp_path}:."}
+        )
+        assert result.stdout.strip() == "__main__ ['a']", result.stderr
+    assert subprocess.run([sys.executable, "-m", "espnet_ctx"], capture_output=True).returncode == 2

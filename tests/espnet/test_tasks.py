@@ -1,0 +1,106 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+
+def save(model, args, directory: Path) -> dict:
+    torch.save(model.state_dict(), directory / "model.pth")
+    config = {k: v for k, v in vars(args).items() if k not in ("config", "required")}
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    return {"config_file": directory / "config.yaml", "model_file": directory / "model.pth"}
+
+
+@pytest.mark.parametrize("system", ["none", "aware"])
+def test_a_trained_model_builds_without_its_upstream(build, batch, tmp_path, system):
+    from espnet2.tasks.asr import ASRTask
+
+    model, args = build(system)
+    args.encoder_conf["upstream"] = str(tmp_path / "gone")
+    again, _ = ASRTask.build_model_from_file(**save(model, args, tmp_path))
+    speech = (batch["speech"], batch["speech_lengths"])
+    assert torch.equal(model.eval().encode(*speech)[0], again.eval().encode(*speech)[0])
+
+
+def test_a_codebook_travels_with_the_weights(build, batch, tmp_path):
+    from espnet2.tasks.asr import ASRTask
+
+    np.save(tmp_path / "codebook.npy", np.random.default_rng(0).normal(size=(6, 12)).astype("float32"))
+    conf = {"distillation_conf": {"loss": "codebook", "codebook": str(tmp_path / "codebook.npy")}}
+    model, args = build("aware", model_conf=conf)
+    (tmp_path / "codebook.npy").unlink()
+    again, _ = ASRTask.build_model_from_file(**save(model, args, tmp_path))
+    loss, again_loss = (m.eval()(**copy.deepcopy(batch))[1]["loss_context"] for m in (model, again))
+    assert torch.equal(loss, again_loss) and loss > 0
+    with pytest.raises(ValueError, match="no codebook file"):
+        build("aware", model_conf=conf)
+
+
+def test_the_upstream_has_its_own_learning_rate(build):
+    from espnet2.tasks.asr import ASRTask
+
+    model, args = build("aware", options=["--optim", "adamw", "--optim_conf", "lr=0.01", "--upstream_lr", "0.001"])
+    (optimizer,) = ASRTask.build_optimizers(args, model)
+    of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {name: of[id(p)] for name, p in model.named_parameters()}
+    assert {r for n, r in rates.items() if n.startswith("encoder.upstream.")} == {0.001}
+    assert {r for n, r in rates.items() if not n.startswith("encoder.upstream.")} == {0.01}
+
+
+def test_updates_are_counted_and_unfreeze_the_upstream(build, batch):
+    from espnet2.tasks.asr import ASRTask
+
+    model, args = build("none", encoder_conf={"upstream_conf": {"freeze_updates": 2}}, options=["--optim", "sgd"])
+    (optimizer,) = ASRTask.build_optimizers(args, model)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    moved = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.train()(**copy.deepcopy(batch))[0].sum().backward()
+        optimizer.step()
+        moved.append({n for n, p in model.named_parameters() if not torch.equal(p, before[n])})
+    assert int(model.encoder.num_updates) == 3
+    assert moved[1] == {"ctc.ctc_lo.weight", "ctc.ctc_lo.bias"}
+    assert any("upstream.model.encoder.layers" in n for n in moved[2])
+    assert not any("feature_extractor" in n for n in moved[2])
+
+
+def test_context_is_an_optional_input(build):
+    from espnet2.tasks.asr import ASRTask
+
+    assert {"context", "prev_speech"} <= set(ASRTask.optional_data_names()) and "speech" in ASRTask.required_data_names()
+
+
+CONFIGS = sorted(Path(__file__).parents[2].glob("conf/*train*.yaml")) + sorted(Path(__file__).parents[2].glob("egs2/*/*/conf/**/train*.yaml"))
+OVERLAYS = sorted((Path(__file__).parents[2] / "conf/context").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(Path(__file__).parents[2])))
+def test_every_configuration_builds_its_model(config, overlay, upstream_dir, tmp_path):
+    from espnet2.tasks.asr import ASRTask
+
+    from espnet_ctx.bin import merge_config
+
+    merge_config.main([str(config), str(overlay), "--out", str(tmp_path / "train.yaml")])
+    args = ASRTask.get_parser().parse_args(
+        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir()}",
+         "--encoder_conf", "context_dim=12"]
+    )
+    args.token_list = ["<blank>", "<unk>", "a", "<sos/eos>"]
+    model = ASRTask.build_model(args)
+    assert (model.encoder.injection is None) == (overlay.stem == "none")
+    assert (model.alpha > 0) == (overlay.stem == "aware")
+    ASRTask.build_optimizers(args, model)
+
+
+def test_an_unknown_key_in_a_configuration_fails(tmp_path, capsys):
+    from espnet2.tasks.asr import ASRTask
+
+    (tmp_path / "train.yaml").write_text("no_such_key: 1\n")
+    with pytest.raises(SystemExit):
+        ASRTask.get_parser().parse_args(["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused"])
+    assert "no_such_key" in capsys.readouterr().err
