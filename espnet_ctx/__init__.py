@@ -5,8 +5,8 @@ task modules are imported).
 """
 
 from espnet_ctx.espnet.registry import install_hook, register
+from espnet_ctx.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["register"]
+__all__ = ["__version__", "register"]
 
 install_hook()

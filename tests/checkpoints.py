@@ -30,7 +30,11 @@ UPSTREAMS = {
     ),
     "wav2vec2-bert": lambda: (
         hf.Wav2Vec2BertConfig(
-            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, position_embeddings_type="relative_key"
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            position_embeddings_type="relative_key",
         ),
         hf.SeamlessM4TFeatureExtractor(),
     ),

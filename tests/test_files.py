@@ -19,7 +19,8 @@ def test_tables_round_trip_sorted_by_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message", [(b"a 1\n\nb 2\n", "line 2: empty"), (b"a 1\na 2\n", "line 2: key 'a' occurs twice"), (b"\xff\xfe", "not UTF-8")]
+    "content, message",
+    [(b"a 1\n\nb 2\n", "line 2: empty"), (b"a 1\na 2\n", "line 2: key 'a' occurs twice"), (b"\xff\xfe", "not UTF-8")],
 )
 def test_broken_tables_name_file_and_line(tmp_path, content, message):
     (tmp_path / "text").write_bytes(content)

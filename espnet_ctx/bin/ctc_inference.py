@@ -46,7 +46,9 @@ def main(cmd: list[str] | None = None) -> None:
     if context is not None:
         missing = [utt for utt in utts if utt not in context]
         if missing:
-            raise UserError(f"{args.context_scp} lacks {len(missing)} of {len(utts)} utterances, e.g. {missing[0]}; run stages 6 and 7")
+            raise UserError(
+                f"{args.context_scp} lacks {len(missing)} of {len(utts)} utterances, e.g. {missing[0]}; run stages 6 and 7"
+            )
 
     from espnet_ctx.inference.recognizer import CTCRecognizer  # imports ESPnet: after the cheap checks
 
@@ -92,7 +94,8 @@ def _info(utt: str, path: str):
         raise UserError(f"cannot read the audio of {utt}, {path}: {e}") from e
     if info.samplerate != 16000 or info.channels != 1:
         raise UserError(
-            f"{utt}, {path}: {info.samplerate} Hz and {info.channels} channel(s); 16000 Hz mono is needed: run stage 3 (format wav.scp)"
+            f"{utt}, {path}: {info.samplerate} Hz and {info.channels} channel(s); "
+            "16000 Hz mono is needed: run stage 3 (format wav.scp)"
         )
     return info
 

@@ -51,13 +51,15 @@ class ContextSSLEncoder(AbsEncoder):
         if injection_conf is not None:
             if context_dim is None:
                 raise ValueError(
-                    "encoder_conf.context_dim is missing: the width of the context embeddings (file context_dim beside context.scp)"
+                    "encoder_conf.context_dim is missing: the width of the context embeddings "
+                    "(file context_dim beside context.scp)"
                 )
             self.injection = ContextInjection(self.upstream.output_size, context_dim, **injection_conf)
             for number in self.injection.after_layers:
                 if not 1 <= number <= self.upstream.num_layers:
                     raise ValueError(
-                        f"injection_conf.after_layers: no layer {number}; the upstream has layers 1 to {self.upstream.num_layers}"
+                        f"injection_conf.after_layers: no layer {number}; "
+                        f"the upstream has layers 1 to {self.upstream.num_layers}"
                     )
         # optimiser updates, counted by the task; in the state dict so that a resumed run goes on counting
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))

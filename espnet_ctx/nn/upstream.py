@@ -97,7 +97,11 @@ class Upstream(nn.Module):
         """(B,) samples -> (B,) frames, by the formula of the convolutions (20 ms a frame)."""
         if self.filter_bank is not None:
             return self.filter_bank.frames(lengths)
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride):
+        return self._conv_lengths(lengths, len(self.model.config.conv_kernel))
+
+    def _conv_lengths(self, lengths: torch.Tensor, convolutions: int) -> torch.Tensor:
+        config = self.model.config
+        for kernel, stride in list(zip(config.conv_kernel, config.conv_stride))[:convolutions]:
             lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
         return lengths
 
@@ -139,7 +143,7 @@ class Upstream(nn.Module):
             else:
                 inputs = normalize(speech, lengths) if self.do_normalize else speech
                 mask = length_mask(lengths, speech.size(1)) if padded else None
-                first = torch.div(lengths - self.model.config.conv_kernel[0], self.model.config.conv_stride[0], rounding_mode="floor") + 1
+                first = self._conv_lengths(lengths, 1)
                 self._guard.set(first if padded else None, length_mask(frames, int(frames.max())) if padded else None)
             spans = None
             if self.training and self.mask_time_prob > 0:

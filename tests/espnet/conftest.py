@@ -10,11 +10,13 @@ CONTEXT_DIM = 12
 @pytest.fixture(scope="session")
 def build(upstream_dir):
     """`build(system, **changes)`: a tiny `context_asr` model and the arguments it was built from."""
-    import espnet_ctx  # noqa: F401
     from espnet2.tasks.asr import ASRTask
 
+    import espnet_ctx  # noqa: F401
+
     def get(system: str = "none", *, encoder_conf=None, model_conf=None, options=(), seed=5):
-        encoder = {"upstream": str(upstream_dir()), "upstream_conf": {"config": {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}}}
+        dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+        encoder = {"upstream": str(upstream_dir()), "upstream_conf": {"config": dict.fromkeys(dropouts, 0.0)}}
         model = {"ctc_weight": 1.0, "report_wer": False}
         if system != "none":
             encoder.update(context_dim=CONTEXT_DIM, injection_conf={"num_heads": 2})

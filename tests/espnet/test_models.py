@@ -40,7 +40,8 @@ def test_a_padded_batch_equals_one_by_one(build, batch, system):
     assert lengths.tolist() == [49, 30, 14]
     for i in range(3):
         samples, rows = batch["speech_lengths"][i], batch["context_lengths"][i]
-        alone, length = model.encode(batch["speech"][i : i + 1, :samples], samples[None], batch["context"][i : i + 1, :rows], rows[None])
+        speech, context = batch["speech"][i : i + 1, :samples], batch["context"][i : i + 1, :rows]
+        alone, length = model.encode(speech, samples[None], context, rows[None])
         assert length.item() == lengths[i]
         assert (together[i, : lengths[i]] - alone[0]).abs().max() < 1e-5
 

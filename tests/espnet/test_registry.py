@@ -1,5 +1,6 @@
 """Registration, each time in a fresh process: what a user's script would see."""
 
+import os
 import subprocess
 import sys
 
@@ -53,7 +54,10 @@ def test_the_launcher_runs_modules_commands_and_scripts(tmp_path):
     script.write_text("import sys; print(__name__, sys.argv[1:])")
     for arguments in (["-m", "script", "a"], ["-c", script.read_text(), "a"], [str(script), "a"]):
         result = subprocess.run(
-            [sys.executable, "-m", "espnet_ctx", *arguments], capture_output=True, text=True, env={**__import__("os").environ, "PYTHONPATH": f"{tmp_path}:."}
+            [sys.executable, "-m", "espnet_ctx", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:."},
         )
         assert result.stdout.strip() == "__main__ ['a']", result.stderr
     assert subprocess.run([sys.executable, "-m", "espnet_ctx"], capture_output=True).returncode == 2

@@ -74,12 +74,13 @@ def test_context_is_an_optional_input(build):
     assert {"context", "prev_speech"} <= set(ASRTask.optional_data_names()) and "speech" in ASRTask.required_data_names()
 
 
-CONFIGS = sorted(Path(__file__).parents[2].glob("conf/*train*.yaml")) + sorted(Path(__file__).parents[2].glob("egs2/*/*/conf/**/train*.yaml"))
-OVERLAYS = sorted((Path(__file__).parents[2] / "conf/context").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(p for pattern in ("conf/*_asr.yaml", "egs2/*/*/conf/*_asr.yaml") for p in ROOT.glob(pattern) if "decode" not in p.stem)
+OVERLAYS = sorted((ROOT / "conf/context").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(Path(__file__).parents[2])))
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_configuration_builds_its_model(config, overlay, upstream_dir, tmp_path):
     from espnet2.tasks.asr import ASRTask
 

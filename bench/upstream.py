@@ -1,0 +1,119 @@
+"""Upstream and systems at wav2vec2-base size: time of a training step and of inference, side by side in one run.
+
+    python bench/upstream.py [--batch 4] [--seconds 6] [--rounds 7]
+
+Random weights (time does not depend on them). All are timed in turn, round after round, so that whatever else the
+machine does hits them alike; ratios are medians of the rounds' ratios. Needs neither checkpoint nor corpus.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from transformers import AutoModel, Wav2Vec2Config
+
+import espnet_ctx  # noqa: F401  registers with ESPnet
+from espnet_ctx.nn import Upstream
+
+TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<sos/eos>"]
+CONTEXT_DIM = 768
+
+
+def asr_model(system: str, architecture: dict) -> torch.nn.Module:
+    """An ESPnet model of wav2vec2-base size for one system."""
+    from espnet2.tasks.asr import ASRTask
+
+    args = ASRTask.get_parser().parse_args(
+        ["--output_dir", "unused", "--encoder", "context_ssl", "--model", "context_asr", "--input_size", "1", "--normalize", "none"]
+    )
+    args.token_list = TOKENS
+    args.encoder_conf = {"upstream_architecture": architecture}
+    args.model_conf = {"ctc_weight": 1.0, "report_cer": False, "report_wer": False}
+    if system == "aware":
+        args.encoder_conf.update(context_dim=CONTEXT_DIM, injection_conf={"student": {"pooling": "attentive"}})
+        args.model_conf["alpha"] = 0.5
+    return ASRTask.build_model(args)
+
+
+def timed(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compare(calls: dict, rounds: int) -> dict[str, float]:
+    """Median over the rounds of each call's time relative to the first one's."""
+    for call in calls.values():
+        call()
+    first, *rest = calls
+    ratios: dict[str, list[float]] = {name: [] for name in rest}
+    for number in range(rounds):
+        names = list(calls) if number % 2 == 0 else list(calls)[::-1]
+        times = {name: timed(calls[name]) for name in names}
+        for name in rest:
+            ratios[name].append(times[name] / times[first])
+    return {name: statistics.median(values) for name, values in ratios.items()}
+
+
+def main() -> None:
+    """Print one line a ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=4, help="utterances (default: 4)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of the longest utterance (default: 6)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: 7)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(layerdrop=0.0, apply_spec_augment=False)
+    upstream = Upstream(architecture={"model": config.to_dict(), "preprocessor": {"do_normalize": True}}).train()
+    bare = AutoModel.from_config(config).train()
+    bare.feature_extractor._freeze_parameters()
+    samples = int(args.seconds * 16000)
+    speech = torch.randn(args.batch, samples)
+    equal = torch.full((args.batch,), samples)
+    unequal = torch.linspace(samples, samples // 2, args.batch).long()
+    mask = (torch.arange(samples) < unequal.unsqueeze(1)).long()
+
+    def backward(output):
+        output.square().mean().backward()
+
+    for name, lengths, bare_mask in (("equal", equal, None), ("unequal", unequal, mask)):
+        ratio = compare(
+            {
+                "bare": lambda m=bare_mask: backward(bare(speech, attention_mask=m).last_hidden_state),
+                "ours": lambda n=lengths: backward(upstream(speech, n)[0]),
+            },
+            args.rounds,
+        )["ours"]
+        print(f"upstream forward+backward / bare transformers model, {name} lengths: {ratio:.3f}", flush=True)
+
+    models = {name: asr_model(name, upstream.architecture) for name in ("none", "aware")}
+    size = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+    print(f"parameters, aware / none: {size['aware']} / {size['none']} = {size['aware'] / size['none']:.3f}", flush=True)
+    text = torch.randint(3, len(TOKENS) - 1, (args.batch, 40))
+    batch = {
+        "speech": speech,
+        "speech_lengths": unequal,
+        "text": text,
+        "text_lengths": torch.full((args.batch,), 40),
+        "context": torch.randn(args.batch, 1, CONTEXT_DIM),
+        "context_lengths": torch.ones(args.batch, dtype=torch.long),
+    }
+    optimizers = {name: torch.optim.AdamW(model.parameters(), 1e-5) for name, model in models.items()}
+
+    def step(name: str) -> None:
+        optimizers[name].zero_grad()
+        models[name].train()(**batch)[0].sum().backward()
+        optimizers[name].step()
+
+    @torch.inference_mode()
+    def infer(name: str) -> None:
+        models[name].eval().encode(speech, unequal)
+
+    for what, call in (("training step", step), ("inference", infer)):
+        ratio = compare({name: lambda n=name, c=call: c(n) for name in models}, args.rounds)["aware"]
+        print(f"{what}, aware / none: {ratio:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
