@@ -9,6 +9,7 @@ from typing import Iterable, Sequence
 
 from espnet_ctx.files import UserError
 from espnet_ctx.scoring.sclite import UNITS, read_summary
+from espnet_ctx.version import __version__
 
 HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 
@@ -55,8 +56,8 @@ def environment(seconds: float) -> str:
     date = time.strftime("%a %b %e %H:%M:%S %Z %Y", time.localtime(seconds))
     python = sys.version.replace("\n", " ")
     lines = [f"- date: `{date}`", f"- python version: `{python}`"]
-    for name, package in (("espnet", "espnet"), ("espnet_ctx", "espnet_ctx"), ("pytorch", "torch")):
-        lines.append(f"- {name} version: `{name} {_version(package)}`")
+    versions = {"espnet": _version("espnet"), "espnet_ctx": __version__, "pytorch": _version("torch")}
+    lines += [f"- {name} version: `{name} {number}`" for name, number in versions.items()]
     lines.append(f"- Git hash: `{_git('rev-parse', 'HEAD')}`")
     lines.append(f"  - Commit date: `{_git('log', '-1', '--format=%cd')}`")
     return "## Environments\n" + "\n".join(lines) + "\n\n"
