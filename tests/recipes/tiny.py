@@ -5,6 +5,8 @@ import os
 import random
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,27 @@ def make_source(folder: Path) -> None:
         write_data_dir(folder / "data" / name, tables)
 
 
+def make_llm(folder: Path) -> Path:
+    """A random causal language model that answers with some of `WORDS`."""
+    import tokenizers
+    import torch
+    import transformers
+
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "</s>", *WORDS])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=len(vocabulary), n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
 class Recipe:
     """A recipe directory whose stages can be run, interrupted and looked at."""
 
@@ -78,15 +101,12 @@ class Recipe:
         data_sh.chmod(0o755)
 
     def command(self, *options: str) -> list[str]:
+        """ctx.sh with what the tests have in common; later options win."""
         fixed = "--train_set train --valid_set valid --test_sets test --asr_config conf/train.yaml --nj 1"
-        return [
-            str(ROOT / "egs2/TEMPLATE/ctx1/ctx.sh"),
-            *fixed.split(),
-            *("--upstream", str(self.upstream)),
-            *options,
-        ]
+        script = ROOT / "egs2" / "TEMPLATE" / "ctx1" / "ctx.sh"
+        return [str(script), *fixed.split(), "--upstream", str(self.upstream), *options]
 
-    def run(self, *options: str, timeout: float = 600) -> subprocess.CompletedProcess:
+    def run(self, *options: str) -> subprocess.CompletedProcess:
         """Run ctx.sh to its end; output and errors come back together in `stdout`."""
         return subprocess.run(
             self.command(*options),
@@ -94,24 +114,40 @@ class Recipe:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            timeout=900,
         )
 
-    def kill_after(self, seconds: float, *options: str) -> bool:
-        """Start ctx.sh, kill -9 it and all that it started after some seconds; False if it had already ended."""
+    def kill_when(self, ready: Callable[[], bool], *options: str) -> bool:
+        """Start ctx.sh and kill -9 it with all its children as soon as `ready()`; False if it ended before."""
         process = subprocess.Popen(
             self.command(*options),
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
         try:
-            process.wait(timeout=seconds)
+            while process.poll() is None:
+                if ready():
+                    return True
+                time.sleep(0.02)
             return False
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def kill_after(self, seconds: float, *options: str) -> bool:
+        end = time.monotonic() + seconds
+        return self.kill_when(lambda: time.monotonic() > end, *options)
+
+    def contents(self, *folders: str) -> dict[str, bytes]:
+        """Every visible file below some folders, logs, scripts and the recipe's own path left out."""
+        found = {}
+        for folder in folders:
+            for path in sorted((self.folder / folder).rglob("*")):
+                name = path.relative_to(self.folder)
+                visible = not any(part.startswith(".") for part in name.parts)
+                if path.is_file() and visible and path.suffix not in (".log", ".sh"):
+                    found[str(name)] = path.read_bytes().replace(str(self.folder).encode(), b"<recipe>")
+        return found
