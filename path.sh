@@ -25,7 +25,7 @@ _need_environment() {
     _is_made() { [ "$(cat "${stamp}" 2> /dev/null)" = "${want}" ]; }
     _is_made && return
     (
-        exec 9> "${_root}/.venv.lock"
+        exec 9< "${_root}"
         flock 9
         _is_made && exit
         echo "path.sh: installing requirements.txt into .venv (about 3 minutes, once)" >&2
