@@ -55,6 +55,7 @@ pooling=mean              # Of the text encoder: tokens, cls or mean.
 upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
 upstream_revision=        # Branch, tag or commit of the hub id.
 asr_config=               # Training configuration (required).
+asr_overlay=              # Configuration laid over it, such as conf/finetune_asr.yaml.
 asr_args=                 # Further arguments of asr_train; they win over the configuration.
 asr_tag=                  # Name of the system (default: <configuration>_<context>).
 init_param=               # Checkpoint to start from, <file>[:src:dst:exclude] as ESPnet has it.
@@ -93,6 +94,7 @@ done
 [[ " ${valid_set} ${test_sets} " != *" ${train_set} "* ]] ||
     fail "the training set '${train_set}' may be neither --valid_set '${valid_set}' nor among --test_sets '${test_sets}'"
 [ -f "${asr_config}" ] || fail "no such configuration: ${asr_config} (option --asr_config)"
+[ -z "${asr_overlay}" ] || [ -f "${asr_overlay}" ] || fail "no such configuration: ${asr_overlay} (option --asr_overlay)"
 context_config=conf/context/${context}.yaml
 [ -f "${context_config}" ] || fail "no such configuration: ${context_config} (option --context)"
 [ -z "${init_param}" ] || [ -f "${init_param%%:*}" ] || fail "no such checkpoint: ${init_param%%:*} (option --init_param)"
@@ -139,6 +141,7 @@ bpemodel=none
 [ "${token_type}" = char ] || bpemodel=${tokens_dir}/bpe.model
 asr_stats_dir=${expdir}/asr_stats_${feats_type}_${token_type}
 [ "${token_type}" = char ] || asr_stats_dir+="${nbpe}"
+configs=("${asr_config}" ${asr_overlay:+"${asr_overlay}"})
 asr_exp=${expdir}/asr_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
 inference_tag=decode_${decoder}
 [ "${decoder}" = ctc ] || [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
@@ -326,9 +329,9 @@ if runs 10; then
         train_files+=("${init_param%%:*}")
     fi
     # more epochs continue the same training; anything else that changes begins another one
-    same_training=$(fingerprint "$(sed -E 's/--max_epoch [0-9]+//; /^max_epoch:/d' - "${asr_config}" <<< "${asr_args}")
+    same_training=$(fingerprint "$(sed -E 's/--max_epoch [0-9]+//; /^max_epoch:/d' - "${configs[@]}" <<< "${asr_args}")
         ${train_opts[*]}" "${train_files[@]}")
-    same_result=$(fingerprint "${asr_args} ${train_opts[*]}" "${asr_config}" "${train_files[@]}")
+    same_result=$(fingerprint "${asr_args} ${train_opts[*]}" "${configs[@]}" "${train_files[@]}")
 
     # Moves what a training with other settings or data has left out of the way.
     keep_apart() {
@@ -345,7 +348,7 @@ if runs 10; then
         local -a launch=(python3 -m espnet_ctx)
         local training n=1
         keep_apart
-        python3 -m espnet_ctx.bin.merge_config "${asr_config}" "${context_config}" --out "${asr_exp}/train.yaml"
+        python3 -m espnet_ctx.bin.merge_config "${configs[@]}" "${context_config}" --out "${asr_exp}/train.yaml"
         write_run_sh "${asr_exp}" 10
         if [ "${num_train_procs}" -gt 1 ]; then
             launch=(python3 -m torch.distributed.run --standalone --nproc_per_node "${num_train_procs}" -m espnet_ctx)
