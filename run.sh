@@ -29,7 +29,8 @@ ctx() {  # <context> <option>...
 }
 base() { OMP_NUM_THREADS=2 ctx none --asr_config conf/train_asr.yaml --asr_tag base "$@"; }
 system() {  # <context> <option>...
-    ctx "$1" --asr_config conf/train_asr.yaml --asr_overlay conf/finetune_asr.yaml --asr_tag "$1" --init_param "${expdir}/asr_base/valid.loss.ave.pth" "${@:2}"
+    ctx "$1" --asr_config conf/train_asr.yaml --asr_overlay conf/finetune_asr.yaml --asr_tag "$1" \
+        --init_param "${expdir}/asr_base/valid.loss.ave.pth" "${@:2}"
 }
 part() {  # <first stage> <last stage> <command>...: those of the stages that were asked for
     local first=$(($1 > stage ? $1 : stage)) last=$(($2 < stop_stage ? $2 : stop_stage))

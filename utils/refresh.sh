@@ -53,9 +53,13 @@ refresh() {  # <stamp> <key> <output>... -- <command> [argument]...
         for output in "${outputs[@]}"; do
             [ -s "${output}" ] || { log "Error: ${output} is missing or empty after: $*"; return 1; }
         done
-        echo "${key}" > "${stamp}.part" && mv "${stamp}.part" "${stamp}"
+        write_stamp "${stamp}" "${key}"
     fi
     exec {lock}<&-
+}
+
+write_stamp() {  # <stamp> <key>
+    echo "$2" > "$1.part" && mv "$1.part" "$1"
 }
 
 is_fresh() {  # <stamp> <key> <output>...

@@ -23,16 +23,16 @@ def decode(pack: Path, wav: str, context: str | None, decoder: str, settings: di
         settings: arguments of Speech2Text.
     """
     import soundfile
-
-    import espnet_ctx  # noqa: F401  registers with ESPnet
     from espnet2.bin.asr_inference import Speech2Text
     from espnet_model_zoo.downloader import ModelDownloader
+
+    import espnet_ctx  # noqa: F401  registers with ESPnet
 
     files = ModelDownloader(Path.cwd()).unpack_local_file(str(pack))
     speech, _ = soundfile.read(wav, dtype="float32")
     by_espnet = Speech2Text(**files, **settings)(speech)[0][0]
     if decoder == "espnet":
-        return by_espnet, by_espnet
+        return by_espnet, by_espnet.strip()
 
     import kaldiio
 
@@ -40,7 +40,7 @@ def decode(pack: Path, wav: str, context: str | None, decoder: str, settings: di
 
     recognizer = CTCRecognizer(files["asr_train_config"], files["asr_model_file"])
     rows = [kaldiio.load_mat(context)] if context else None
-    return by_espnet, recognizer.text(recognizer([speech], rows)[0])[1]
+    return by_espnet, recognizer.text(recognizer([speech], rows)[0])[1].strip()
 
 
 def get_parser() -> argparse.ArgumentParser:

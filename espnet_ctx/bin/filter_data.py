@@ -53,9 +53,7 @@ def main(cmd=None) -> None:
     if "utt2num_samples" not in tables:
         raise UserError(f"{args.data_dir} has no utt2num_samples: run stage 3")
     num_samples = {utt: int(n) for utt, n in tables["utt2num_samples"].items()}
-    kept, removed = kept_utterances(
-        num_samples, tables["text"], args.min_wav_duration * args.fs, args.max_wav_duration * args.fs
-    )
+    kept, removed = kept_utterances(num_samples, tables["text"], args.min_wav_duration * args.fs, args.max_wav_duration * args.fs)
     for reason, utts in removed.items():
         if utts:
             logging.warning(f"{args.data_dir}: removed {len(utts)} utterances ({reason}), the first is '{utts[0]}'")

@@ -138,9 +138,7 @@ def format_all(found: list[Source], audio_dir: Path, fs: int, audio_format: str,
     work = partial(format_one, audio_dir=audio_dir, fs=fs, audio_format=audio_format)
     results: dict[str, Formatted] = {}
     with multiprocessing.Pool(min(nj, len(found))) as pool:
-        for done in tqdm(
-            pool.imap_unordered(work, found, chunksize=8), total=len(found), unit="utt", desc=str(audio_dir.parent)
-        ):
+        for done in tqdm(pool.imap_unordered(work, found, chunksize=8), total=len(found), unit="utt", desc=str(audio_dir.parent)):
             results[done.utt] = done
     if bad := [source for source in found if results[source.utt].error]:
         lines = [f"  {s.utt} ({s.recording}): {results[s.utt].error}" for s in bad[:SHOWN]]

@@ -55,8 +55,7 @@ def parse_factors(text: str) -> list[float]:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="example: python -m espnet_ctx.bin.perturb_data --data_dir data/train --factors '0.9 1.0 1.1' "
-        "--out data/train_sp",
+        epilog="example: python -m espnet_ctx.bin.perturb_data --data_dir data/train --factors '0.9 1.0 1.1' --out data/train_sp",
     )
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--factors", required=True, help="speed factors, separated by spaces; above 1 is faster")

@@ -175,7 +175,6 @@ class TestFormatWavScp:
         soundfile.write(tmp_path / "u1.wav", tone(1, 8000), 8000)
         assert read_table(self.format(data) / "utt2num_samples")["u1"] == "16000"
 
-
     def test_real_recordings(self, data):
         found = [sorted((REAL_SPEECH / folder).rglob(f"*.{suffix}"))[:3] for folder, suffix in REAL_SETS]
         if not all(found):
@@ -200,7 +199,10 @@ class TestPerturbData:
     def test_copies_form_sessions_of_their_own(self, data):
         tables = read_data_dir(self.perturb(data, "0.9 1.0"))
         assert tables["text"]["sp0.9-u2"] == tables["text"]["u2"] == "two words"
-        assert tables["utt2spk"] == {**dict.fromkeys(("u1", "u2", "u3"), "spk"), **dict.fromkeys(("sp0.9-u1", "sp0.9-u2", "sp0.9-u3"), "sp0.9-spk")}
+        assert tables["utt2spk"] == {
+            **dict.fromkeys(("u1", "u2", "u3"), "spk"),
+            **dict.fromkeys(("sp0.9-u1", "sp0.9-u2", "sp0.9-u3"), "sp0.9-spk"),
+        }
         assert tables["utt2prev"]["sp0.9-u2"] == "sp0.9-u1"
         assert tables["utt2prev"]["sp0.9-u1"] == "-"
         assert tables["utt2src"] == {utt: utt.removeprefix("sp0.9-") for utt in tables["text"]}
@@ -304,7 +306,9 @@ class TestMakeTokenList:
 
 class TestMergeConfig:
     def test_nested_keys_merge_and_others_are_replaced(self, tmp_path):
-        (tmp_path / "a.yaml").write_text("encoder_conf: {upstream_conf: {layers: last}}\noptim_conf: {lr: 1.0e-3}\nbetas: [1, 2]\n")
+        (tmp_path / "a.yaml").write_text(
+            "encoder_conf: {upstream_conf: {layers: last}}\noptim_conf: {lr: 1.0e-3}\nbetas: [1, 2]\n"
+        )
         (tmp_path / "b.yaml").write_text("encoder_conf: {injection_conf: {gate_init: 0.1}}\nbetas: [3]\nalpha: 0.5\n")
         (tmp_path / "none.yaml").write_text("# nothing\n")
         out = tmp_path / "out/train.yaml"
@@ -316,7 +320,9 @@ class TestMergeConfig:
             "alpha": 0.5,
         }
 
-    @pytest.mark.parametrize("content, message", [(None, "no such configuration"), ("a: [", "not valid YAML"), ("- a", "got a list")])
+    @pytest.mark.parametrize(
+        "content, message", [(None, "no such configuration"), ("a: [", "not valid YAML"), ("- a", "got a list")]
+    )
     def test_refuses_what_is_no_configuration(self, tmp_path, content, message):
         if content is not None:
             (tmp_path / "a.yaml").write_text(content)

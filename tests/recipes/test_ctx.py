@@ -15,17 +15,9 @@ import soundfile
 from espnet_ctx.files import read_table, write_table
 from tests.recipes.tiny import FS, SETS, Recipe, make_llm
 
-pytestmark = pytest.mark.recipe
+pytestmark = [pytest.mark.recipe, pytest.mark.timeout(1800)]
 
 CONTEXT = "topic_n2_llm_minilm_mean"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory, upstream_dir):
-    """Where the LLM of all tests is; the upstream comes from the session's fixture."""
-    folder = tmp_path_factory.mktemp("shared")
-    make_llm(folder / "llm")
-    return folder
 
 
 @pytest.fixture
@@ -34,14 +26,21 @@ def recipe(tmp_path, upstream_dir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, upstream_dir, shared):
+def finished(tmp_path_factory, upstream_dir):
     """The system `aware` from stage 1 to 15, undisturbed."""
     recipe = Recipe(tmp_path_factory.mktemp("finished"), upstream_dir())
-    recipe.options = ["--context", "aware", "--llm", str(shared / "llm"), "--num_prev", "2", "--asr_tag", "aware"]
+    llm = make_llm(tmp_path_factory.mktemp("shared") / "llm")
+    recipe.options = ["--context", "aware", "--llm", str(llm), "--num_prev", "2", "--asr_tag", "aware"]
     done = recipe.run(*recipe.options)
     assert done.returncode == 0, done.stdout
     recipe.said = done.stdout
     return recipe
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished recipe, to go on from."""
+    return finished.copy(tmp_path / "copy")
 
 
 class TestFinished:
@@ -103,21 +102,38 @@ class TestFinished:
         assert "Decoding test started" not in done.stdout
 
     def test_espnet_decodes_and_its_hypotheses_are_scored(self, finished):
-        done = finished.run(*finished.options, "--decoder", "espnet", "--inference_nj", "1", "--stage", "11", "--stop_stage", "12")
+        done = finished.run(
+            *finished.options, "--decoder", "espnet", "--inference_nj", "1", "--stage", "11", "--stop_stage", "12"
+        )
         assert done.returncode == 0, done.stdout
         decoded = finished.folder / "exp/asr_aware/decode_espnet_asr_model_valid.loss.ave/test"
         assert read_table(decoded / "text").keys() == read_table(finished.folder / "data/test/text").keys()
 
-    def test_other_settings_begin_another_training_and_keep_the_first(self, finished, tmp_path):
-        folder = tmp_path / "copy"
-        shutil.copytree(finished.folder, folder, symlinks=True)
-        copy = Recipe.__new__(Recipe)
-        copy.folder, copy.upstream = folder, finished.upstream
-        done = copy.run(*finished.options, "--asr_args", "--optim_conf lr=0.002", "--stage", "10", "--stop_stage", "10")
+
+class TestAnotherTraining:
+    def test_more_epochs_continue_and_other_settings_begin_anew(self, copy):
+        exp = copy.folder / "exp/asr_aware"
+        stage_10 = [*copy.options, "--stage", "10", "--stop_stage", "10", "--asr_args"]
+        done = copy.run(*stage_10, "--max_epoch 2")
         assert done.returncode == 0, done.stdout
-        assert "was trained with other settings or data" in done.stdout
-        assert (folder / "exp/replaced/asr_aware.1/valid.loss.ave.pth").exists()
-        assert "lr: 0.002" in (folder / "exp/asr_aware/config.yaml").read_text()
+        log = (exp / "train.log").read_text()
+        assert "2epoch results" in log
+        assert "1epoch results" not in log
+        assert not (copy.folder / "exp/replaced").exists()
+
+        done = copy.run(*stage_10, "--optim_conf lr=0.002")
+        assert done.returncode == 0, done.stdout
+        assert "was trained with other settings or data; that training is now in exp/replaced/asr_aware.1" in done.stdout
+        assert (copy.folder / "exp/replaced/asr_aware.1/2epoch.pth").exists()
+        assert "lr: 0.002" in (exp / "config.yaml").read_text()
+        assert not (exp / "2epoch.pth").exists()
+
+    def test_two_processes_train_together(self, copy):
+        options = ["--asr_tag", "ddp", "--num_train_procs", "2", "--stage", "10", "--stop_stage", "10"]
+        done = copy.run(*copy.options, *options)
+        assert done.returncode == 0, done.stdout
+        assert ":0/2]" in (copy.folder / "exp/asr_ddp/train.log").read_text()
+        assert (copy.folder / "exp/asr_ddp/valid.loss.ave.pth").exists()
 
 
 class TestKilled:
@@ -140,38 +156,30 @@ class TestKilled:
         context = f"dump/context/{CONTEXT}"
         assert recipe.contents(context) == finished.contents(context)
 
-    def test_training_and_decoding_go_on(self, recipe):
-        options = ["--asr_args", "--max_epoch 3 --keep_nbest_models 3", "--asr_tag", "none"]
-        exp = recipe.folder / "exp/asr_none"
-        log = exp / "train.log"
-        stats = recipe.folder / "exp/asr_stats_raw_char"
-        assert recipe.kill_when(lambda: (stats / "train/speech_shape").exists(), *options, "--stop_stage", "9")
+    def test_training_decoding_and_packing_go_on(self, copy):
+        options = ["--asr_args", "--max_epoch 3", "--asr_tag", "killed"]
+        exp = copy.folder / "exp/asr_killed"
+        stats = copy.folder / "exp/asr_stats_raw_char"
+        shutil.rmtree(stats)
+        assert copy.kill_when(lambda: (stats / "train/speech_shape").exists(), *options, "--stage", "9")
         assert not (stats / ".done").exists()
-        assert recipe.kill_when(lambda: (exp / "checkpoint.pth").exists(), *options, "--stop_stage", "10")
+        assert copy.kill_when(lambda: (exp / "checkpoint.pth").exists(), *options, "--stage", "9")
         assert not (exp / ".trained").exists()
-        done = recipe.run(*options, "--stop_stage", "10")
+        done = copy.run(*options, "--stage", "9", "--stop_stage", "10")
         assert done.returncode == 0, done.stdout
-        assert "1epoch results" not in log.read_text()
-        assert "3epoch results" in log.read_text()
-        assert not (recipe.folder / "exp/replaced").exists()
+        log = (exp / "train.log").read_text()
+        assert "1epoch results" not in log
+        assert "3epoch results" in log
+        assert not (copy.folder / "exp/replaced").exists()
 
-        decoded = exp / "decode_ctc_asr_model_valid.loss.ave/test"
+        decoding_log = exp / "decode_ctc_asr_model_valid.loss.ave/test/logdir/ctc_inference.log"
         later = [*options, "--stage", "11", "--stop_stage", "13"]
-        assert recipe.kill_when(lambda: (decoded / "logdir/ctc_inference.log").exists(), *later)
-        assert recipe.kill_when(lambda: any(exp.glob("*.part.zip")), *later)
+        assert copy.kill_when(decoding_log.exists, *later)
+        assert copy.kill_when(lambda: any(exp.glob("*.part.zip")), *later)
         assert not list(exp.glob("*ave.zip"))
-        done = recipe.run(*later)
+        done = copy.run(*later)
         assert done.returncode == 0, done.stdout
         assert len(list(exp.glob("*ave.zip"))) == 1
-
-    def test_more_epochs_continue_a_training(self, recipe):
-        options = ["--asr_tag", "none", "--stop_stage", "10"]
-        assert recipe.run(*options).returncode == 0
-        done = recipe.run(*options, "--asr_args", "--max_epoch 2")
-        assert done.returncode == 0, done.stdout
-        log = (recipe.folder / "exp/asr_none/train.log").read_text()
-        assert "2epoch results" in log
-        assert "1epoch results" not in log
 
 
 class TestBadInput:
@@ -265,13 +273,14 @@ class TestBadInput:
         assert done.returncode == 0, done.stdout
         assert len(read_table(recipe.folder / "dump/raw/train/wav.scp")) == SETS["train"]
 
-    def test_a_context_archive_of_another_width_is_refused_at_decoding(self, recipe):
+    def test_a_context_archive_of_another_width_is_refused_at_decoding(self, copy):
         options = ["--context", "prev_text", "--asr_tag", "prev_text"]
-        assert recipe.run(*options, "--stop_stage", "10").returncode == 0
-        test = recipe.folder / "dump/context/prev_text_n1_minilm_mean/test"
+        done = copy.run(*options, "--stage", "6", "--stop_stage", "10")
+        assert done.returncode == 0, done.stdout
+        test = copy.folder / "dump/context/prev_text_n1_minilm_mean/test"
         narrow = {utt: np.ones((1, 100), np.float32) for utt in read_table(test / "context.scp")}
         kaldiio.save_ark(str(test / "narrow.ark"), narrow, scp=str(test / "context.scp"))
-        done = recipe.run(*options, "--stage", "11", "--stop_stage", "11")
+        done = copy.run(*options, "--stage", "11", "--stop_stage", "11")
         assert done.returncode != 0
         assert "100" in done.stdout
         assert "384" in done.stdout

@@ -1,8 +1,10 @@
 """A tiny recipe in a folder of its own: thirty utterances of three sessions, a random upstream, one epoch."""
 
+import copy
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -88,6 +90,7 @@ class Recipe:
         self.folder = folder
         self.upstream = upstream
         self.source = folder / "source"
+        self.options: list[str] = []  # what the whole run was made with
         make_source(self.source)
         for name in ("utils", "path.sh", "cmd.sh"):
             (folder / name).symlink_to(ROOT / name)
@@ -99,6 +102,13 @@ class Recipe:
         data_sh = folder / "local" / "data.sh"
         data_sh.write_text('#!/usr/bin/env bash\nset -eu\nmkdir -p data\ncp -r "${PWD}/source/data/." data\n')
         data_sh.chmod(0o755)
+
+    def copy(self, folder: Path) -> "Recipe":
+        """The recipe as it stands in another folder, stamps included; recordings stay where they are."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        other = copy.copy(self)
+        other.folder, other.source = folder, folder / "source"
+        return other
 
     def command(self, *options: str) -> list[str]:
         """ctx.sh with what the tests have in common; later options win."""

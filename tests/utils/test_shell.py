@@ -42,7 +42,9 @@ class TestParseOptions:
         assert bash(OPTIONS, *args).stdout == "nj=8 train_set=a b skip_train=false left=\n"
 
     def test_stops_at_the_first_positional_argument(self):
-        assert bash(OPTIONS, "--nj", "2", "exp", "--nj", "3").stdout.endswith("nj=2 train_set= skip_train=false left=exp --nj 3\n")
+        assert bash(OPTIONS, "--nj", "2", "exp", "--nj", "3").stdout.endswith(
+            "nj=2 train_set= skip_train=false left=exp --nj 3\n"
+        )
 
     def test_an_empty_value_is_a_value(self):
         assert "train_set= " in bash(OPTIONS, "--train_set", "").stdout

@@ -339,10 +339,11 @@ if runs 10; then
         if [ -f "${begun}" ] && [ "$(< "${begun}")" != "${same_training}" ]; then
             while aside=${expdir}/replaced/$(basename "${asr_exp}").${n} && [ -e "${aside}" ]; do n=$((n + 1)); done
             mkdir -p "${aside}"
-            find "${asr_exp}" -mindepth 1 -maxdepth 1 -exec mv -t "${aside}" {} +
+            find "${asr_exp}" -mindepth 1 -maxdepth 1 ! -name .begun -exec mv -t "${aside}" {} +
+            mv -t "${aside}" "${begun}"  # last: what an interruption leaves behind is moved the next time
             log "Warning: ${asr_exp} was trained with other settings or data; that training is now in ${aside}"
         fi
-        echo "${same_training}" > "${begun}"
+        write_stamp "${begun}" "${same_training}"
     }
     train() {
         local -a launch=(python3 -m espnet_ctx)
