@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-systems="none aware"  # the first is what the others are compared with, the last one is packed
+systems="none aware"  # the last one is packed
 seed=1                # another one keeps its experiments in exp/seed<N>
 stage=1
 stop_stage=15
@@ -14,6 +14,7 @@ options=()
 while [ $# -gt 0 ]; do
     case $1 in
         --systems | --seed | --stage | --stop_stage) printf -v "${1#--}" %s "${2?$1 needs a value}"; shift 2 ;;
+        --help | -h) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//; p}' "$0"; exec egs2/TEMPLATE/ctx1/ctx.sh --help ;;
         *) options+=("$1"); shift ;;
     esac
 done
@@ -51,5 +52,3 @@ for pid in "${pids[@]}"; do wait "${pid}" || failed=true; done
 ! "${failed}" || exit 1
 part 13 14 system "${systems##* }"
 part 15 15 system "${systems##* }"
-# shellcheck disable=SC2086  # names separated by spaces
-[ "${stop_stage}" -lt 15 ] || python3 -m espnet_ctx.bin.compare_systems --exp "${expdir}" --set test ${systems}

@@ -528,8 +528,10 @@ if runs 15; then
     shopt -s nullglob
     refresh "${expdir}/report/.done" \
         "$(fingerprint "$(cd "${expdir}" && ls -d asr_*/*/*/score_wer seed*/asr_*/*/*/score_wer 2> /dev/null)" \
-            "${expdir}"/{,seed*/}asr_*/{RESULTS*.md,train*.log} "${expdir}"/{,seed*/}asr_*/*/*/score_*/result.*)" -- \
-        python3 -m espnet_ctx.bin.report --exp "${expdir}" --out "${expdir}/report"
+            "${expdir}"/{,seed*/}asr_*/{RESULTS*.md,train*.log} "${expdir}"/{,seed*/}asr_*/*/*/score_*/result.*)" \
+        "${expdir}/report/report.md" -- \
+        python3 -m espnet_ctx.bin.report --exp "${expdir}" --out "${expdir}/report" > /dev/null
+    cat "${expdir}/report/report.md"
 fi
 
 log "Successfully finished. [elapsed=${SECONDS}s]"
