@@ -24,9 +24,8 @@ def asr_model(system: str, architecture: dict) -> torch.nn.Module:
     """An ESPnet model of wav2vec2-base size for one system."""
     from espnet2.tasks.asr import ASRTask
 
-    args = ASRTask.get_parser().parse_args(
-        ["--output_dir", "unused", "--encoder", "context_ssl", "--model", "context_asr", "--input_size", "1", "--normalize", "none"]
-    )
+    options = "--output_dir unused --encoder context_ssl --model context_asr --input_size 1 --normalize none"
+    args = ASRTask.get_parser().parse_args(options.split())
     args.token_list = TOKENS
     args.encoder_conf = {"upstream_architecture": architecture}
     args.model_conf = {"ctc_weight": 1.0, "report_cer": False, "report_wer": False}

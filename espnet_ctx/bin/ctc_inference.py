@@ -1,16 +1,13 @@
 """Decode a data directory greedily by CTC, in batches; writes what ESPnet's inference writes."""
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import kaldiio
-import soundfile
 import torch
-from tqdm import tqdm
 
 from espnet_ctx.files import UserError, read_table, run_main, write_table
-from espnet_ctx.inference.ctc import length_batches
+from espnet_ctx.inference.audio import speech_batches
 
 EXAMPLE = """example:
   python -m espnet_ctx.bin.ctc_inference --config exp/asr_aware/config.yaml --model exp/asr_aware/valid.loss.ave.pth \\
@@ -38,10 +35,7 @@ def main(cmd: list[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     torch.set_num_threads(args.num_threads)
     data = Path(args.data_dir)
-    wavs = read_table(data / "wav.scp")
-    if not wavs:
-        raise UserError(f"{data}/wav.scp has no utterance (--data_dir)")
-    utts = list(wavs)
+    utts = read_table(data / "wav.scp")
     context = kaldiio.load_scp(args.context_scp) if args.context_scp else None
     if context is not None:
         missing = [utt for utt in utts if utt not in context]
@@ -56,24 +50,10 @@ def main(cmd: list[str] | None = None) -> None:
     if recognizer.needs_context and context is None:
         raise UserError("this model is fed context at inference: give --context_scp")
 
-    if (data / "utt2num_samples").exists():
-        known = read_table(data / "utt2num_samples")
-        num_samples = [int(known[utt]) for utt in utts]
-    else:
-        num_samples = [_info(utt, wavs[utt]).frames for utt in utts]
-    batches = [[utts[i] for i in batch] for batch in length_batches(num_samples, int(args.batch_seconds * 16000))]
-
     hypotheses = {}
-    with ThreadPoolExecutor(1) as reader, tqdm(total=len(utts), unit="utt", desc=f"decode {data.name}") as bar:
-        # files of the next batch are read while this one is decoded
-        waves = reader.submit(_read_batch, batches[0], wavs)
-        for number, batch in enumerate(batches):
-            speech = waves.result()
-            if number + 1 < len(batches):
-                waves = reader.submit(_read_batch, batches[number + 1], wavs)
-            rows = None if context is None else [context[utt] for utt in batch]
-            hypotheses.update(zip(batch, recognizer(speech, rows)))
-            bar.update(len(batch))
+    for batch, speech in speech_batches(data, args.batch_seconds):
+        rows = None if context is None else [context[utt] for utt in batch]
+        hypotheses.update(zip(batch, recognizer(speech, rows)))
 
     tables: dict[str, dict[str, str]] = {"text": {}, "token": {}, "token_int": {}, "score": {}}
     for utt, hypothesis in hypotheses.items():
@@ -85,23 +65,6 @@ def main(cmd: list[str] | None = None) -> None:
     # text last: whoever finds it finds all
     for name in ("score", "token_int", "token", "text"):
         write_table(Path(args.output_dir) / name, tables[name])
-
-
-def _info(utt: str, path: str):
-    try:
-        info = soundfile.info(path)
-    except (RuntimeError, OSError) as e:
-        raise UserError(f"cannot read the audio of {utt}, {path}: {e}") from e
-    if info.samplerate != 16000 or info.channels != 1:
-        raise UserError(
-            f"{utt}, {path}: {info.samplerate} Hz and {info.channels} channel(s); "
-            "16000 Hz mono is needed: run stage 3 (format wav.scp)"
-        )
-    return info
-
-
-def _read_batch(batch: list[str], wavs: dict[str, str]) -> list:
-    return [soundfile.read(wavs[utt], dtype="float32")[0] for utt in batch if _info(utt, wavs[utt])]
 
 
 if __name__ == "__main__":

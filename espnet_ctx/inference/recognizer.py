@@ -60,6 +60,22 @@ class CTCRecognizer:
         frames, lengths = self.model.encode(**inputs)
         return greedy(self.model.ctc.log_softmax(frames), lengths, self.model.blank_id)
 
+    @torch.inference_mode()
+    def predicted_context(self, speech: Sequence[np.ndarray]) -> np.ndarray:
+        """What the student makes of each utterance: Ê (B, K, C).
+
+        Args:
+            speech: one (N,) float waveform at 16 kHz an utterance.
+
+        Raises:
+            UserError: a model without a student.
+        """
+        injection = getattr(self.model.encoder, "injection", None)
+        if injection is None or injection.student is None:
+            raise UserError("the model has no student (encoder_conf.injection_conf.student)")
+        self.model.encode(*self._pad(speech))
+        return self.model.encoder.predicted.float().cpu().numpy()
+
     def text(self, hypothesis: Hypothesis) -> tuple[list[str], str]:
         """Tokens and text of a hypothesis."""
         tokens = self.converter.ids2tokens(hypothesis.token_ids)

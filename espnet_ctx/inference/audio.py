@@ -1,0 +1,64 @@
+"""The speech of a data directory, in batches of like length."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from espnet_ctx.files import UserError, read_table
+from espnet_ctx.inference.ctc import length_batches
+
+RATE = 16000
+
+
+def speech_batches(data_dir: Path, batch_seconds: float) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Read all utterances, longest first, with a progress bar; the next batch is read while one is in use.
+
+    Args:
+        data_dir: needs wav.scp; utt2num_samples saves a look at each file.
+        batch_seconds: bound on the padded seconds in a batch.
+
+    Yields:
+        Utterance ids, and one (N,) float32 waveform at 16 kHz each.
+
+    Raises:
+        UserError: no utterance, an unreadable file, another rate or several channels.
+    """
+    wavs = read_table(data_dir / "wav.scp")
+    if not wavs:
+        raise UserError(f"{data_dir}/wav.scp has no utterance")
+    utts = list(wavs)
+    if (data_dir / "utt2num_samples").exists():
+        known = read_table(data_dir / "utt2num_samples")
+        num_samples = [int(known[utt]) for utt in utts]
+    else:
+        num_samples = [_info(utt, wavs[utt]).frames for utt in utts]
+    batches = [[utts[i] for i in batch] for batch in length_batches(num_samples, int(batch_seconds * RATE))]
+
+    def read(batch: list[str]) -> list[np.ndarray]:
+        return [soundfile.read(wavs[utt], dtype="float32")[0] for utt in batch if _info(utt, wavs[utt])]
+
+    with ThreadPoolExecutor(1) as reader, tqdm(total=len(utts), unit="utt", desc=data_dir.name) as bar:
+        coming = reader.submit(read, batches[0])
+        for number, batch in enumerate(batches):
+            speech = coming.result()
+            if number + 1 < len(batches):
+                coming = reader.submit(read, batches[number + 1])
+            yield batch, speech
+            bar.update(len(batch))
+
+
+def _info(utt: str, path: str):
+    try:
+        info = soundfile.info(path)
+    except (RuntimeError, OSError) as e:
+        raise UserError(f"cannot read the audio of {utt}, {path}: {e}") from e
+    if info.samplerate != RATE or info.channels != 1:
+        raise UserError(
+            f"{utt}, {path}: {info.samplerate} Hz and {info.channels} channel(s); "
+            f"{RATE} Hz mono is needed: run stage 3 (format wav.scp)"
+        )
+    return info
