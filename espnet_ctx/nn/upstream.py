@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from espnet_ctx.nn.masking import length_mask, span_mask
 from espnet_ctx.nn.padding import PaddingGuard
+from espnet_ctx.nn.precision import keep_single_precision
 from espnet_ctx.nn.waveform import FilterBank, normalize
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2-bert")
@@ -85,6 +86,8 @@ class Upstream(nn.Module):
         )
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1)) if layers == "weighted" else None
         self._guard = PaddingGuard(self.model)
+        if self.filter_bank is None:
+            keep_single_precision(self.model.encoder.pos_conv_embed)
         if freeze_feature_extractor and self.filter_bank is None:
             self.model.feature_extractor._freeze_parameters()
 

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from espnet_ctx.files import whole_file
+from espnet_ctx.nn.precision import keep_single_precision
 
 RATE = 16000
 FRAME_SHIFT = 320
@@ -71,6 +72,7 @@ class MaskedPrediction(nn.Module):
     ):
         super().__init__()
         self.hubert = HubertModel(config)
+        keep_single_precision(self.hubert.encoder.pos_conv_embed)
         self.project = nn.Linear(config.hidden_size, code_dim)
         self.codebook = nn.Parameter(torch.randn(clusters, code_dim))
         self.unmasked_weight = unmasked_weight

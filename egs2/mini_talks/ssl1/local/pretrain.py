@@ -147,7 +147,7 @@ def train(trainer: Trainer, out: Path, log_every: int = 50, save_minutes: float 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, type=Path, help="settings (.json)")
-    parser.add_argument("--iteration", required=True, choices=["1", "2"], help="whose settings to take from it")
+    parser.add_argument("--iteration", required=True, choices=["1", "2", "3"], help="whose settings to take from it")
     parser.add_argument("--audio", required=True, type=Path, help="folder written by prepare_audio.py")
     parser.add_argument("--labels", required=True, type=Path, help="file written by make_targets.py")
     parser.add_argument("--init", type=Path, help="exported HuBERT to start from (default: random weights)")
