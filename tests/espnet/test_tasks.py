@@ -75,18 +75,20 @@ def test_context_is_an_optional_input(build):
 
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(p for pattern in ("conf/*_asr.yaml", "egs2/*/*/conf/*_asr.yaml") for p in ROOT.glob(pattern) if "decode" not in p.stem)
+# training configurations, each alone and under the overlays that belong to it
+TRAINING = sorted(p for pattern in ("conf/train*.yaml", "egs2/*/*/conf/train*.yaml") for p in ROOT.glob(pattern))
+CONFIGS = [[p] for p in TRAINING] + [[p, f] for p in TRAINING for f in sorted(p.parent.glob("finetune*.yaml"))]
 OVERLAYS = sorted((ROOT / "conf/context").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_configuration_builds_its_model(config, overlay, upstream_dir, tmp_path):
+@pytest.mark.parametrize("configs", CONFIGS, ids=lambda c: "+".join(str(p.relative_to(ROOT)) for p in c))
+def test_every_configuration_builds_its_model(configs, overlay, upstream_dir, tmp_path):
     from espnet2.tasks.asr import ASRTask
 
     from espnet_ctx.bin import merge_config
 
-    merge_config.main([str(config), str(overlay), "--out", str(tmp_path / "train.yaml")])
+    merge_config.main([*map(str, configs), str(overlay), "--out", str(tmp_path / "train.yaml")])
     args = ASRTask.get_parser().parse_args(
         ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir()}",
          "--encoder_conf", "context_dim=12"]
