@@ -5,14 +5,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 stage=1
-stop_stage=5
+stop_stage=6
 nj=$(nproc)         # processes of stage 1
 talks=230           # talks of mini_talks to speak, of about one minute
 slue_dir=           # SLUE-VoxPopuli: its fine-tune set is heard (default: no)
 librispeech_dir=    # LibriSpeech dev-clean: its first 14 speakers are heard (default: no)
 config=conf/pretrain.json
 expdir=exp
-help_message="Usage: $0 [--stage 1] [--stop_stage 5] [--nj N] [--talks N] [--slue_dir D] [--librispeech_dir D] [--config F] [--expdir D]"
+help_message="Usage: $0 [--stage 1] [--stop_stage 6] [--nj N] [--talks N] [--slue_dir D] [--librispeech_dir D] [--config F] [--expdir D]"
 . ./path.sh
 . utils/parse_options.sh
 
@@ -49,5 +49,11 @@ if run_stage 5; then
     log "Stage 5: second iteration: masked prediction"
     python3 local/pretrain.py --config "${config}" --iteration 2 --audio "${expdir}/audio" \
         --labels "${expdir}/iter2/labels.npy" --init "${expdir}/iter1/model" --out "${expdir}/iter2"
-    log "The model is ${expdir}/iter2/model"
+fi
+
+if run_stage 6; then
+    log "Stage 6: smaller batches on the same labels"
+    python3 local/pretrain.py --config "${config}" --iteration 3 --audio "${expdir}/audio" \
+        --labels "${expdir}/iter2/labels.npy" --init "${expdir}/iter2/model" --out "${expdir}/iter3"
+    log "The model is ${expdir}/iter3/model"
 fi
