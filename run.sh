@@ -28,7 +28,7 @@ ctx() {  # <context> <option>...
         --upstream egs2/mini_talks/ssl1/model --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" \
         "${options[@]}" "${@:2}"
 }
-base() { ctx none --asr_config conf/train_asr.yaml --asr_tag base --num_train_procs 2 "$@"; }
+base() { ctx none --asr_config conf/train_asr.yaml --asr_tag base "$@"; }
 system() {  # <context> <option>...
     ctx "$1" --asr_config conf/train_asr.yaml --asr_overlay conf/finetune_asr.yaml --asr_tag "$1" \
         --init_param "${expdir}/asr_base/valid.loss.ave.pth" "${@:2}"
