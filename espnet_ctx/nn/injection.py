@@ -53,9 +53,7 @@ class ContextInjection(nn.Module):
             raise ValueError(f"teacher_feeding is a probability, got {teacher_feeding} (encoder_conf.teacher_feeding)")
         self.feeding = (first, last)
         self.after_layers = tuple(after_layers)
-        self.attentions = nn.ModuleList(
-            CrossAttention(dim, context_dim, **cross_attention) for _ in self.after_layers or (None,)
-        )
+        self.attentions = nn.ModuleList(CrossAttention(dim, context_dim, **cross_attention) for _ in self.after_layers or (None,))
         self.student = Student(dim, context_dim, **student) if student is not None else None
 
     def fed(

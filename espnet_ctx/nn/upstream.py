@@ -87,7 +87,7 @@ class Upstream(nn.Module):
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1)) if layers == "weighted" else None
         self._guard = PaddingGuard(self.model)
         if self.filter_bank is None:
-            keep_single_precision(self.model.encoder.pos_conv_embed)
+            keep_single_precision(self.model.encoder.pos_conv_embed, settings.hidden_size)
         if freeze_feature_extractor and self.filter_bank is None:
             self.model.feature_extractor._freeze_parameters()
 

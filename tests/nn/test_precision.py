@@ -5,24 +5,45 @@ from espnet_ctx.nn import Upstream
 from espnet_ctx.nn.precision import keep_single_precision
 
 
-def test_positional_convolution_is_right_under_autocast():
+class Convolution(torch.nn.Conv1d):
+    """A positional convolution on (B, T, channels), odd so that it keeps T."""
+
+    def forward(self, x):
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("groups", [2, 4, 8, 12, 16, 48, 192])
+def test_a_convolution_is_right_under_autocast(groups):
     torch.manual_seed(0)
-    conv, x = torch.nn.Conv1d(192, 192, 64, padding=32, groups=16), torch.randn(2, 192, 165)
+    conv, x = Convolution(192, 192, 63, padding=31, groups=groups), torch.randn(2, 165, 192)
     right = conv(x)
-    keep_single_precision(conv)
+    kept = keep_single_precision(conv, 192)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(conv(x.bfloat16().float()), conv(x.bfloat16()))
-        assert torch.allclose(conv(x), right, atol=1e-5)
+        assert (conv(x).float() - right).norm() < 0.01 * right.norm()
+        assert conv(x.bfloat16()).dtype == (torch.float32 if kept else torch.bfloat16)
         assert torch.is_autocast_enabled("cpu")
     assert not torch.is_autocast_enabled("cpu")
 
 
+class WrongInBf16(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * (-1 if torch.is_autocast_enabled("cpu") else 1)
+
+
+def test_what_is_wrong_in_bf16_stays_out_of_autocast():
+    layer, x = WrongInBf16(4, 4), torch.randn(1, 3, 4)
+    right = layer(x)
+    assert keep_single_precision(layer, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), right)
+
+
 def test_autocast_comes_back_after_an_error():
-    conv = torch.nn.Conv1d(4, 4, 3)
-    keep_single_precision(conv)
+    layer = WrongInBf16(4, 4)
+    assert keep_single_precision(layer, 4)
     with torch.autocast("cpu", torch.bfloat16):
         with pytest.raises(RuntimeError):
-            conv(torch.randn(1, 5, 9))
+            layer(torch.randn(1, 9, 5))
         assert torch.is_autocast_enabled("cpu")
 
 

@@ -1,6 +1,7 @@
 """Pre-training of the tiny HuBERT: alignment, targets, masked prediction, resuming, export; on synthetic tones."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_masked_spans():
 
 def test_store_gives_back_what_was_written_and_labels_follow_crops(store, labels):
     assert len(store) == 24 and labels.shape == (store.frames.sum(),)
-    batch = store.epoch(0, 0, 4, 0.3)[0]
+    batch = store.epoch(0, 0, 4, 0.3, 1)[0][0]
     codes = np.arange(store.frames.sum())
     speech, targets = store.load(np.random.default_rng(1), batch, codes, (60.0, 60.0))
     assert speech.shape == (len(batch), cropped(store.lengths[batch].min()))
@@ -104,13 +105,21 @@ def test_store_gives_back_what_was_written_and_labels_follow_crops(store, labels
 
 
 def test_epochs_hold_all_synthetic_pieces_and_a_share_of_real_ones(store):
-    one, again, other = store.epoch(0, 0, 4, 0.2), store.epoch(0, 0, 4, 0.2), store.epoch(0, 1, 4, 0.2)
-    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
-    chosen = np.concatenate(one)
-    assert not np.array_equal(chosen, np.concatenate(other))
+    one, again, other = (np.concatenate([b for (b,) in store.epoch(0, e, 4, 0.2, 1)]) for e in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+    chosen = one
     assert sorted(chosen[store.sources[chosen] == SYNTHETIC]) == list(range(16))
     real = store.lengths[chosen[store.sources[chosen] == REAL]].sum()
     assert 0 < real <= 0.25 * store.lengths[:16].sum()
+
+
+def test_the_processes_of_an_update_get_batches_of_like_length(store):
+    alone = {b.tobytes() for (b,) in store.epoch(0, 0, 4, 0.2, 1)}
+    updates = store.epoch(0, 0, 4, 0.2, 2)
+    assert {b.tobytes() for update in updates for b in update} <= alone and len(updates) == len(alone) // 2
+    lengths = np.array([[store.lengths[b].mean() for b in update] for update in updates])
+    assert (abs(lengths[:, 0] - lengths[:, 1]) < 0.3 * lengths.mean(1)).all()
 
 
 def test_clusters_tell_tones_apart(store):
@@ -131,7 +140,14 @@ def test_loss_is_the_sum_over_masked_and_unmasked_frames(hubert):
     assert two - one == pytest.approx(one - none, rel=1e-4) and one > none
 
 
-def test_training_learns_and_resumes_to_the_same_weights(store, labels, tmp_path):
+@pytest.fixture(scope="module")
+def alone():
+    pretrain.join_processes()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_training_learns_and_resumes_to_the_same_weights(store, labels, tmp_path, alone):
     whole = pretrain.Trainer(settings(updates=30), store, labels)
     losses = [whole.step()["loss"] for _ in range(30)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
@@ -147,7 +163,7 @@ def test_training_learns_and_resumes_to_the_same_weights(store, labels, tmp_path
         assert torch.equal(a, b)
 
 
-def test_command_runs_logs_exports_and_keeps_what_is_whole(store, labels, tmp_path):
+def test_command_runs_logs_exports_and_keeps_what_is_whole(store, labels, tmp_path, alone):
     np.save(tmp_path / "labels.npy", labels)
     common = settings()
     config = {"common": common, "iteration1": {}, "iteration2": {"clusters": 8}}
@@ -166,7 +182,20 @@ def test_command_runs_logs_exports_and_keeps_what_is_whole(store, labels, tmp_pa
     assert (tmp_path / "iter2" / "model" / "config.json").exists()
 
 
-def test_labels_of_another_store_are_refused(store, labels):
+def test_two_processes_train_one_model_and_go_on_together_only(store, labels, tmp_path, alone):
+    np.save(tmp_path / "labels.npy", labels)
+    (tmp_path / "conf.json").write_text(json.dumps({"common": settings(), "iteration1": {}}))
+    cmd = ["--config", tmp_path / "conf.json", "--iteration", "1", "--audio", store.folder]
+    cmd += ["--labels", tmp_path / "labels.npy", "--out", tmp_path / "out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([*torchrun, RECIPE / "local" / "pretrain.py", *cmd], check=True, timeout=300)
+    (line,) = (json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    assert line["update"] == 6 and (tmp_path / "out" / "model" / "model.safetensors").exists()
+    with pytest.raises(UserError, match="of 2 processes, this run of 1"):
+        pretrain.Trainer(settings(), store, labels).load(tmp_path / "out" / "checkpoint.pt")
+
+
+def test_labels_of_another_store_are_refused(store, labels, alone):
     with pytest.raises(UserError, match="make them anew"):
         pretrain.Trainer(settings(), store, labels[:-1])
 

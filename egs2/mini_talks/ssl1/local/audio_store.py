@@ -51,8 +51,8 @@ class AudioStore:
         """One clean piece, float32 (samples,) in [-1, 1]."""
         return self.speech[self.starts[index] : self.starts[index + 1]].astype(np.float32) / 32768
 
-    def epoch(self, seed: int, epoch: int, batch_seconds: float, real_share: float) -> list[np.ndarray]:
-        """The batches of an epoch, a function of seed and epoch alone: arrays of piece indices of like length.
+    def epoch(self, seed: int, epoch: int, batch_seconds: float, real_share: float, processes: int) -> list[list[np.ndarray]]:
+        """The updates of an epoch, a function of seed and epoch alone: one batch a process, all of pieces of like length.
 
         All synthetic pieces occur once; of the real ones a new random part, such that they are `real_share` of the
         seconds (or all of them, when they are fewer).
@@ -69,7 +69,9 @@ class AudioStore:
             size = max(1, int(batch_seconds * RATE) // cropped(self.lengths[chosen[0]]))
             batches.append(chosen[:size])
             chosen = chosen[size:]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        # Processes wait for each other: the batches of an update are neighbours in length.
+        updates = [batches[i : i + processes] for i in range(0, len(batches) - processes + 1, processes)]
+        return [updates[i] for i in rng.permutation(len(updates))]
 
     def load(
         self, rng: np.random.Generator, batch: np.ndarray, labels: np.ndarray, snr_db: tuple[float, float]

@@ -72,7 +72,7 @@ class MaskedPrediction(nn.Module):
     ):
         super().__init__()
         self.hubert = HubertModel(config)
-        keep_single_precision(self.hubert.encoder.pos_conv_embed)
+        keep_single_precision(self.hubert.encoder.pos_conv_embed, config.hidden_size)
         self.project = nn.Linear(config.hidden_size, code_dim)
         self.codebook = nn.Parameter(torch.randn(clusters, code_dim))
         self.unmasked_weight = unmasked_weight

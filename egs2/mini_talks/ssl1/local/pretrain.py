@@ -1,26 +1,37 @@
 #!/usr/bin/env python3
-"""Pre-train the tiny HuBERT on the CPU: one thread, bf16 autocast, stopped and resumed at any time.
+"""Pre-train the tiny HuBERT on the CPU: one thread a process, bf16 autocast, stopped and resumed at any time.
 
-Whatever is random in an update depends on the seed and the number of the update alone; a run that was killed goes on
-from its checkpoint and ends in the same weights.
+Whatever is random in an update depends on the seed, the process and the number of the update alone; a run that was
+killed goes on from its checkpoint and ends in the same weights. Processes share an update (DDP over gloo).
 
 Example:
-    local/pretrain.py --config conf/pretrain.json --audio exp/audio --labels exp/iter1/labels.npy --out exp/iter1
+    torchrun --standalone --nproc_per_node 2 local/pretrain.py --config conf/pretrain.json --iteration 1 --audio exp/audio \\
+        --labels exp/iter1/labels.npy --out exp/iter1
 """
 
 import argparse
 import json
+import os
 import time
 from collections import deque
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from audio_store import AudioStore
 from hubert import NO_DROPOUT, RATE, MaskedPrediction, draw_mask, export
+from torch.nn.parallel import DistributedDataParallel
 from transformers import HubertConfig, HubertModel
 
 from espnet_ctx.files import UserError, run_main, whole_file
+
+
+def join_processes() -> None:
+    """Meet the other processes of torchrun; without it, this one is alone."""
+    if not dist.is_initialized():
+        alone = None if "WORLD_SIZE" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+        dist.init_process_group("gloo", **(alone or {}))
 
 
 def learning_rate(update: int, updates: int, peak: float, warmup: float) -> float:
@@ -61,31 +72,32 @@ class Trainer:
             {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
+        self.rank, self.processes = dist.get_rank(), dist.get_world_size()
+        self.parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
         self.updates = 0
-        self.epoch, self.batches, self.first = -1, [], 0
+        self.epoch, self.batches, self.first = -1, [], 0  # of the epoch: its number, its updates, the first's number
 
     def next_batch(self) -> np.ndarray:
-        """The batch of the coming update: epochs follow each other, each a function of its number."""
+        """This process' batch of the coming update: epochs follow each other, each a function of its number."""
         while self.updates >= self.first + len(self.batches):
             self.first += len(self.batches)
             self.epoch += 1
             c = self.config
-            self.batches = self.store.epoch(c["seed"], self.epoch, c["batch_seconds"], c["real_share"])
-        return self.batches[self.updates - self.first]
+            self.batches = self.store.epoch(c["seed"], self.epoch, c["batch_seconds"], c["real_share"], self.processes)
+        return self.batches[self.updates - self.first][self.rank]
 
     def step(self) -> dict[str, float]:
-        """One update; returns its loss, masked accuracy, seconds of audio and learning rate."""
+        """One update; returns this process' loss, masked accuracy and seconds of audio, and the learning rate."""
         c = self.config
         batch = self.next_batch()
-        rng = np.random.default_rng([c["seed"], 1, self.updates])
-        torch.manual_seed(c["seed"] * 1_000_003 + self.updates)
+        rng = np.random.default_rng([c["seed"], 1, self.updates, self.rank])
         speech, labels = self.store.load(rng, batch, self.labels, c["snr_db"])
         mask = draw_mask(rng, *labels.shape, c["mask_prob"], c["mask_span"])
         lr = learning_rate(self.updates, c["updates"], c["lr"], c["warmup"])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with torch.autocast("cpu", torch.bfloat16):
-            loss, accuracy = self.model(speech, labels, mask)
+            loss, accuracy = self.parallel(speech, labels, mask)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c["grad_clip"])
@@ -97,12 +109,19 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "updates": self.updates}
+        state["processes"] = self.processes
         with whole_file(path, "wb") as f:
             torch.save(state, f)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: other processes than these trained it; their batches would not follow on.
+        """
         state = torch.load(path, weights_only=True)
+        if state["processes"] != self.processes:
+            raise UserError(f"{path} is of {state['processes']} processes, this run of {self.processes}: change --nj or --expdir")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
@@ -111,16 +130,19 @@ class Trainer:
 def train(trainer: Trainer, out: Path, log_every: int = 50, save_minutes: float = 8.0) -> None:
     """Run to the last update; log, checkpoint and export a snapshot on the way and the model at the end.
 
-    Writes out/checkpoint.pt, out/log.jsonl (one line per `log_every` updates), out/snapshot and, at the end, out/model.
+    The first process writes out/checkpoint.pt, out/log.jsonl (one line per `log_every` updates), out/snapshot and, at the
+    end, out/model.
     """
     updates = trainer.config["updates"]
     recent: deque[dict[str, float]] = deque(maxlen=log_every)
     saved = logged = time.time()
     while trainer.updates < updates:
         recent.append(trainer.step())
+        if trainer.rank:
+            continue
         now = time.time()
         if trainer.updates % log_every == 0 or trainer.updates == updates:
-            seconds = sum(r["seconds"] for r in recent)
+            seconds = sum(r["seconds"] for r in recent) * trainer.processes
             eta = (updates - trainer.updates) * (now - logged) / len(recent)
             line = {
                 "update": trainer.updates,
@@ -141,7 +163,8 @@ def train(trainer: Trainer, out: Path, log_every: int = 50, save_minutes: float 
             trainer.save(out / "checkpoint.pt")
             export(trainer.model.hubert, out / "snapshot")
             saved = time.time()
-    export(trainer.model.hubert, out / "model")
+    if not trainer.rank:
+        export(trainer.model.hubert, out / "model")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -161,6 +184,7 @@ def main(cmd: list[str] | None = None) -> None:
         print(f"{args.out}/model is complete: kept")
         return
     torch.set_num_threads(1)
+    join_processes()
     settings = json.loads(args.config.read_text(encoding="utf-8"))
     config = settings["common"] | settings[f"iteration{args.iteration}"]
     hubert = HubertModel.from_pretrained(args.init) if args.init else None
@@ -174,3 +198,5 @@ def main(cmd: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     run_main(main)
+    if dist.is_initialized():
+        dist.destroy_process_group()
