@@ -18,37 +18,26 @@ while [ $# -gt 0 ]; do
         *) options+=("$1"); shift ;;
     esac
 done
-expdir=exp dumpdir=dump
-[ "${seed}" = 1 ] || expdir=exp/seed${seed} dumpdir=dump/seed${seed}
 
 . ./path.sh
+. local/chain.sh
 
-ctx() {  # <context> <option>...
-    egs2/TEMPLATE/ctx1/ctx.sh --train_set train --valid_set valid --test_sets test --context "$1" --llm local --num_prev 4 \
-        --upstream egs2/mini_talks/ssl1/model --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" \
-        "${options[@]}" "${@:2}"
-}
-base() { ctx none --asr_config conf/train_asr.yaml --asr_tag base "$@"; }
-system() {  # <context> <option>...
-    ctx "$1" --asr_config conf/train_asr.yaml --asr_overlay conf/finetune_asr.yaml --asr_tag "$1" \
-        --init_param "${expdir}/asr_base/valid.loss.ave.pth" "${@:2}"
-}
 part() {  # <first stage> <last stage> <command>...: those of the stages that were asked for
     local first=$(($1 > stage ? $1 : stage)) last=$(($2 < stop_stage ? $2 : stop_stage))
     [ "${first}" -gt "${last}" ] || "${@:3}" --stage "${first}" --stop_stage "${last}"
 }
 
-part 1 10 base
-for name in ${systems}; do part 6 9 system "${name}"; done
+part 1 10 base "${options[@]}"
+for name in ${systems}; do part 6 9 system "${name}" "${name}" "${options[@]}"; done
 trap 'trap "" TERM; kill 0; exit 130' INT  # jobs in the background do not hear Ctrl-C
 pids=()
 failed=false
 for name in ${systems}; do
     [ "${#pids[@]}" -lt 2 ] || wait "${pids[-2]}" || failed=true  # two at a time
-    part 10 12 system "${name}" > >(sed -u "s/^/[${name}] /") 2>&1 &
+    part 10 12 system "${name}" "${name}" "${options[@]}" > >(sed -u "s/^/[${name}] /") 2>&1 &
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "${pid}" || failed=true; done
 ! "${failed}" || exit 1
-part 13 14 system "${systems##* }"
-part 15 15 system "${systems##* }"
+last=${systems##* }
+part 13 15 system "${last}" "${last}" "${options[@]}"
