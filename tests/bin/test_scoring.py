@@ -175,7 +175,10 @@ def test_score_sh_says_what_is_missing(recipe, args, message):
 
 
 def test_commands_import_neither_torch_nor_espnet():
-    names = "compare_systems, report, score_homophones, score_wer, show_results"
+    names = (
+        "compare_slu, compare_systems, fetch_archive, report, score_homophones, score_ner, score_sentiment, score_wer, "
+        "show_results, slue_to_tagged"
+    )
     heavy = "{'torch', 'espnet2', 'espnet'}"
     code = f"import sys; from espnet_ctx.bin import {names}; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from espnet_ctx.bin.check_data import check_data_dir
+from espnet_ctx.files import read_table
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -18,10 +21,33 @@ def load_prepare(corpus):
     return module
 
 
-def run_data_sh(corpus, cwd, *args):
+def run_data_sh(corpus, cwd, *args, task="asr1"):
     """Run the recipe's `local/data.sh` in a folder of its own."""
-    for name in ("utils", "local"):
+    for name, folder in (("utils", ROOT), ("local", ROOT / "egs2" / corpus / task)):
         if not (cwd / name).exists():
-            (cwd / name).symlink_to(ROOT / "egs2" / corpus / "asr1" / name)
+            (cwd / name).symlink_to(folder / name)
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     return subprocess.run(["local/data.sh", *args], cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def assert_context_stays_in_its_set(data, sets, video_of):
+    """No history of a set passes through an utterance of another set, nor through another recording or chapter.
+
+    Args:
+        data: folder of the sets.
+        sets: their names.
+        video_of: what the utterances of one session have in common, from an id.
+    """
+    tables = {}
+    for name in sets:
+        files = {file: data / name / file for file in ("text", "utt2prev", "prev_text")}
+        tables[name] = {file: read_table(path) if path.exists() else {} for file, path in files.items()}
+    for name, own in tables.items():
+        known = own["text"].keys() | own["prev_text"].keys()
+        foreign = {utt for other in tables if other != name for utt in tables[other]["text"]}
+        for utt, previous in own["utt2prev"].items():
+            if previous != "-":
+                assert previous in known and previous not in foreign, (name, utt, previous)
+                assert video_of(previous) == video_of(utt), (name, utt, previous)
+        assert not own["prev_text"].keys() & foreign
+        check_data_dir(data / name)

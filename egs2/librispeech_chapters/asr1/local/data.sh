@@ -10,27 +10,7 @@ help_message="Usage: $0 [--librispeech_dir <folder>] [--part dev-clean] [--url <
 
 if [ -z "${librispeech_dir}" ]; then
     librispeech_dir=downloads/LibriSpeech
-    if [ ! -d "${librispeech_dir}/${part}" ]; then
-        archive=downloads/${part}.tar.gz
-        option="--local_data_opts '--librispeech_dir <folder>'"
-        utils/download.sh "${url}/md5sum.txt" downloads/md5sum.txt "${option}"
-        md5=$(awk -v NAME="${part}.tar.gz" '$2 == NAME { print $1 }' downloads/md5sum.txt)
-        if [ -z "${md5}" ]; then
-            echo "$0: error: ${url}/md5sum.txt has no ${part}.tar.gz (option --part); it has:" \
-                "$(awk '{ print $2 }' downloads/md5sum.txt | xargs)" >&2
-            exit 1
-        fi
-        utils/download.sh "${url}/${part}.tar.gz" "${archive}" "${option}"
-        if [ "$(md5sum < "${archive}" | cut -d' ' -f1)" != "${md5}" ]; then
-            rm "${archive}"
-            echo "$0: error: ${archive} was damaged (MD5 is not ${md5}) and is deleted: run the same command again" >&2
-            exit 1
-        fi
-        rm -rf downloads/unpacking
-        mkdir -p downloads/unpacking "${librispeech_dir}"
-        tar -xzf "${archive}" -C downloads/unpacking
-        mv "downloads/unpacking/LibriSpeech/${part}" "${librispeech_dir}"
-        rm -r downloads/unpacking
-    fi
+    python3 -m espnet_ctx.bin.fetch_archive --url "${url}/${part}.tar.gz" --md5sum "${url}/md5sum.txt" \
+        --content "LibriSpeech/${part}" --out "${librispeech_dir}" --instead "--local_data_opts '--librispeech_dir <folder>'"
 fi
 python3 local/prepare.py --librispeech_dir "${librispeech_dir}" --part "${part}" --datadir data

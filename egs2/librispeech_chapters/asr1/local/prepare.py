@@ -9,14 +9,11 @@ Example:
 """
 
 import argparse
-import re
 from pathlib import Path
 
+from espnet_ctx.corpora.librispeech import chapters, merge, read_chapter
 from espnet_ctx.data_dir import write_data_dir
-from espnet_ctx.files import UserError, read_table, run_main
-
-AUDIO = (".flac", ".mp3", ".ogg", ".wav")
-NAME = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-(?P<number>\d{4})")
+from espnet_ctx.files import UserError, run_main
 
 
 def split_speakers(speakers: list[str]) -> dict[str, list[str]]:
@@ -40,34 +37,6 @@ def split_speakers(speakers: list[str]) -> dict[str, list[str]]:
     }
 
 
-def read_chapter(folder: Path) -> dict[str, dict[str, str]]:
-    """Make the tables of one chapter, `<speaker>-<chapter>.trans.txt` and its recordings.
-
-    Raises:
-        UserError: no transcripts, a malformed id, or a recording that is missing.
-    """
-    transcripts = folder / f"{folder.parent.name}-{folder.name}.trans.txt"
-    text = {utt: words.lower() for utt, words in read_table(transcripts).items()}
-    recordings = {path.stem: path for path in folder.iterdir() if path.suffix in AUDIO}
-    tables = {name: {} for name in ("wav.scp", "text", "utt2spk", "utt2prev")}
-    for utt, words in text.items():
-        match = NAME.fullmatch(utt)
-        if match is None or (match["speaker"], match["chapter"]) != (folder.parent.name, folder.name):
-            raise UserError(
-                f"{transcripts}: '{utt}' is not '{folder.parent.name}-{folder.name}-<four digits>'"
-            )
-        if utt not in recordings:
-            raise UserError(
-                f"{folder} has no recording of '{utt}' ({', '.join(AUDIO)}): the corpus is not whole"
-            )
-        previous = f"{match['speaker']}-{match['chapter']}-{int(match['number']) - 1:04d}"
-        tables["wav.scp"][utt] = str(recordings[utt])
-        tables["text"][utt] = words
-        tables["utt2spk"][utt] = match["speaker"]
-        tables["utt2prev"][utt] = previous if previous in text else "-"
-    return tables
-
-
 def prepare(librispeech_dir: Path, part: str, datadir: Path) -> None:
     """Write `datadir/{train,valid,test}`.
 
@@ -79,10 +48,7 @@ def prepare(librispeech_dir: Path, part: str, datadir: Path) -> None:
         raise UserError(f"no such folder: {folder} (--librispeech_dir, --part)")
     speakers = [path.name for path in folder.iterdir() if path.is_dir()]
     for split, names in split_speakers(speakers).items():
-        tables: dict[str, dict[str, str]] = {}
-        for chapter in sorted(path for name in names for path in (folder / name).iterdir() if path.is_dir()):
-            for name, table in read_chapter(chapter).items():
-                tables.setdefault(name, {}).update(table)
+        tables = merge(read_chapter(chapter) for chapter in chapters(folder) if chapter.parent.name in names)
         write_data_dir(datadir / split, tables)
         followed = sum(previous != "-" for previous in tables["utt2prev"].values())
         print(

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""SLUE-VoxPopuli's release -> Kaldi data directories with utt2prev.
+"""SLUE-VoxPopuli's release -> Kaldi data directories with utt2prev, for ASR or for named entities.
 
 train, valid and test are the release's fine-tune, dev and test (blind: only its entities are withheld, the
 texts are there). An utterance `<agenda item>-en_<turn's time>_<n>` was preceded by number n - 1 of its turn.
 It is known where the same split has it; with VoxPopuli's own asr_en.tsv, also where no split of SLUE has it.
 Context never comes from another split: the splits share agenda items.
+
+With --task slu the texts are the release's, and `utt2ner` has the entities as JSON: [[type, first character, length], ...]
+of `text`, sorted. A set without any entity, which is a blind one, has no utt2ner.
 
 Example:
     local/prepare.py --slue_dir downloads/slue-voxpopuli --datadir data
@@ -13,31 +16,43 @@ Example:
 import argparse
 import csv
 import gzip
+import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_ctx.data_dir import write_data_dir
+from espnet_ctx.corpora.histories import link
+from espnet_ctx.corpora.slue import (
+    HfCopy,
+    OfficialRelease,
+    add_release_options,
+    located,
+    parse_spans,
+    parse_speaker,
+    parse_text,
+    release_from,
+)
+from espnet_ctx.corpora.tables import read_rows
+from espnet_ctx.data_dir import Tables, write_data_dir
 from espnet_ctx.files import UserError, run_main
+from espnet_ctx.scoring.slue_text import Span, check_spans
 
-FOLDERS = {"train": "fine-tune", "valid": "dev", "test": "test"}  # of the recordings
-TSVS = {"train": ("fine-tune",), "valid": ("dev",), "test": ("test", "test_blind")}
-COLUMNS = ("id", "normalized_text", "speaker_id")
+SETS = ("train", "valid", "test")
+COLUMNS = ("normalized_text", "speaker_id")
+LABELS = ("normalized_ner",)
 ASR_EN_COLUMNS = ("session_id", "id_", "normed_text")
 NAME = re.compile(r"(?P<turn>(?P<item>.+)-en_\d{8}-\d\d:\d\d:\d\d)_(?P<number>\d+)")
 PUNCTUATION = str.maketrans("", "", ".;?!")
 
-Position = tuple[str, int]  # turn, number in the turn
-
 
 class Utterance(NamedTuple):
-    """A row of the release."""
+    """A row of the release; `spans` are of `text`, which is as released."""
 
     name: str
     speaker: str
     text: str
+    spans: list[Span]
+    recording: Path
 
     @property
     def id(self) -> str:
@@ -50,123 +65,99 @@ def normalize(text: str) -> str:
     return " ".join(text.lower().translate(PUNCTUATION).split())
 
 
-def parse_name(name: str, where: str) -> tuple[str, Position]:
-    """Split a name into agenda item and position."""
+def parse_name(name: str) -> re.Match:
+    """Split a name into agenda item, turn and number in the turn."""
     match = NAME.fullmatch(name)
     if match is None:
-        raise UserError(f"{where}: id '{name}' is not '<agenda item>-en_<date>-<hh:mm:ss>_<number>'")
-    return match["item"], (match["turn"], int(match["number"]))
+        raise UserError(f"id '{name}' is not '<agenda item>-en_<date>-<hh:mm:ss>_<number>'")
+    return match
 
 
-def read_rows(f, path, columns: tuple[str, ...], **dialect) -> Iterator[tuple[str, list[str]]]:
-    """Yield the wanted cells of each row of a table with a header, and where the row is."""
-    reader = csv.DictReader(f, **dialect)
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}; it has: {', '.join(reader.fieldnames or [])}"
-        )
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            raise UserError(f"{where}: expected {len(reader.fieldnames)} cells")
-        yield where, [row[column] for column in columns]
+def previous(name: str) -> str:
+    """The name of what was said before in the turn."""
+    turn, _, number = name.rpartition("_")
+    return f"{turn}_{int(number) - 1}"
 
 
-def read_split(path: Path) -> dict[Position, Utterance]:
-    """Read a TSV of the release; an unknown speaker is named after the agenda item."""
-    utterances: dict[Position, Utterance] = {}
-    with open(path, encoding="utf-8", newline="") as f:
-        for where, (name, text, speaker) in read_rows(
-            f, path, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE
-        ):
-            item, position = parse_name(name, where)
-            if position in utterances:
-                raise UserError(f"{where}: id '{name}' occurs twice")
-            if speaker in ("", "None"):
-                # sorts like the ids that begin with it: '-' comes before '_' and the digits
-                speaker = item.replace("-", "_")
-            utterances[position] = Utterance(name, speaker, normalize(text))
+def read_split(release: OfficialRelease | HfCopy, dataset: str) -> dict[str, Utterance]:
+    """Read a set of the release by name; an unknown speaker is named after the agenda item."""
+    utterances: dict[str, Utterance] = {}
+    for where, name, cells, recording in release.rows(dataset, COLUMNS, LABELS):
+        with located(where):
+            match = parse_name(name)
+            name = f"{match['turn']}_{int(match['number'])}"
+            if name in utterances:
+                raise UserError(f"id '{name}' occurs twice")
+            text = parse_text(cells["normalized_text"])
+            spans = parse_spans(cells["normalized_ner"])
+            check_spans(text, spans)
+        # sorts like the ids that begin with it: '-' comes before '_' and the digits
+        speaker = parse_speaker(cells["speaker_id"]) or match["item"].replace("-", "_")
+        indent = len(text) - len(text.lstrip())  # tables hold no spaces around a text
+        spans = sorted(((kind, start - indent, length) for kind, start, length in spans), key=lambda span: span[1])
+        utterances[name] = Utterance(name, speaker, text.strip(), spans, recording)
     return utterances
 
 
-def read_asr_en(path: Path) -> dict[Position, tuple[str, str]]:
-    """Read name and text of every utterance of VoxPopuli's English transcripts."""
-    csv.field_size_limit(sys.maxsize)  # its column of voice activity is long
+def read_asr_en(path: Path) -> dict[str, str]:
+    """Read the text of every utterance of VoxPopuli's English transcripts by name."""
     texts = {}
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as f:
-            for _, (session, name, text) in read_rows(f, path, ASR_EN_COLUMNS, delimiter="|"):
+            for _, (session, name, text) in read_rows(f, path, ASR_EN_COLUMNS, delimiter="|", quoting=csv.QUOTE_MINIMAL):
                 match = NAME.fullmatch(f"{session}-{name}")
                 if match:
-                    texts[match["turn"], int(match["number"])] = match[0], normalize(text)
+                    texts[f"{match['turn']}_{int(match['number'])}"] = normalize(text)
     except FileNotFoundError:
         raise UserError(f"no such file: {path} (option --asr_en_tsv)") from None
     return texts
 
 
-def find_tsv(slue_dir: Path, split: str) -> Path:
-    """Find a split's TSV."""
-    paths = [slue_dir / f"slue-voxpopuli_{name}.tsv" for name in TSVS[split]]
-    for path in paths:
-        if path.exists():
-            return path
-    raise UserError(f"no {' or '.join(map(str, paths))}: is --slue_dir the folder of the unpacked release?")
-
-
-def split_tables(
-    split: dict[Position, Utterance], outside: dict[Position, tuple[str, str]], audio: Path
-) -> dict[str, dict[str, str]]:
+def split_tables(split: dict[str, Utterance], outside: dict[str, str], task: str) -> Tables:
     """Make the tables of a data directory.
 
     Args:
-        split: the split's utterances; those without a text stay in histories only.
-        outside: name and text of utterances that are in no split.
-        audio: folder of the recordings.
+        split: the set's utterances; those without a text stay in histories only.
+        outside: texts of names that are in no set.
+        task: "asr" or "slu".
     """
-    before = {position: (utterance.name, "") for position, utterance in split.items() if not utterance.text}
-    before.update(outside)
-    spoken = {position: utterance for position, utterance in split.items() if utterance.text}
-    tables = {name: {} for name in ("wav.scp", "text", "utt2spk", "utt2prev", "prev_text")}
-
-    def previous_id(position: Position) -> str:
-        position = (position[0], position[1] - 1)
-        return spoken[position].id if position in spoken else before.get(position, "-")[0]
-
-    for position, utterance in spoken.items():
-        recording = audio / f"{utterance.name}.ogg"
-        if not recording.exists():
-            raise UserError(f"{recording} is missing: the release in --slue_dir is not whole")
-        tables["wav.scp"][utterance.id] = str(recording)
-        tables["text"][utterance.id] = utterance.text
+    spoken = {name: utterance for name, utterance in split.items() if normalize(utterance.text)}
+    outside = {**dict.fromkeys(split.keys() - spoken.keys(), ""), **outside}
+    tables = link({name: utterance.id for name, utterance in spoken.items()}, outside, previous)
+    tables |= {name: {} for name in ("wav.scp", "text", "utt2spk")}
+    for utterance in spoken.values():
+        if not utterance.recording.exists():
+            raise UserError(f"{utterance.recording} is missing: the release in --slue_dir is not whole")
+        tables["wav.scp"][utterance.id] = str(utterance.recording)
+        tables["text"][utterance.id] = utterance.text if task == "slu" else normalize(utterance.text)
         tables["utt2spk"][utterance.id] = utterance.speaker
-        tables["utt2prev"][utterance.id] = previous_id(position)
-        turn, number = position
-        while (turn, number := number - 1) in before:
-            name, text = before[turn, number]
-            tables["prev_text"][name] = text
-            tables["utt2prev"][name] = previous_id((turn, number))
+    if task == "slu" and any(utterance.spans for utterance in spoken.values()):
+        tables["utt2ner"] = {utterance.id: json.dumps(utterance.spans) for utterance in spoken.values()}
     return tables
 
 
-def prepare(slue_dir: Path, datadir: Path, asr_en_tsv: Path | None = None) -> None:
+def prepare(
+    release: OfficialRelease | HfCopy, datadir: Path, asr_en_tsv: Path | None = None, task: str = "asr"
+) -> None:
     """Write `datadir/{train,valid,test}`.
 
     Raises:
-        UserError: a file is missing or malformed, a split has no texts.
+        UserError: a file is missing or malformed, a set has no texts, or one to learn from has no entities.
     """
-    splits = {split: read_split(find_tsv(slue_dir, split)) for split in FOLDERS}
+    splits = {dataset: read_split(release, dataset) for dataset in SETS}
     outside = read_asr_en(asr_en_tsv) if asr_en_tsv else {}
     for split in splits.values():
-        for position in split:
-            outside.pop(position, None)
-    for split, utterances in splits.items():
-        tables = split_tables(utterances, outside, slue_dir / FOLDERS[split])
+        for name in split:
+            outside.pop(name, None)
+    for dataset, split in splits.items():
+        tables = split_tables(split, outside, task)
         if not tables["text"]:
-            raise UserError(f"{find_tsv(slue_dir, split)} has no texts (column normalized_text)")
-        write_data_dir(datadir / split, tables)
+            raise UserError(f"{release.source(dataset)} has no texts (column normalized_text)")
+        if task == "slu" and dataset != "test" and "utt2ner" not in tables:
+            raise UserError(f"{release.source(dataset)} has no entities (column normalized_ner)")
+        write_data_dir(datadir / dataset, tables)
         followed = sum(tables["utt2prev"][utt] != "-" for utt in tables["text"])
-        print(f"{datadir / split}: {len(tables['text'])} utterances, {followed} with their predecessor")
+        print(f"{datadir / dataset}: {len(tables['text'])} utterances, {followed} with their predecessor")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -174,16 +165,16 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--slue_dir", type=Path, required=True, help="folder of the unpacked release")
+    add_release_options(parser)
     parser.add_argument("--asr_en_tsv", type=Path, help="VoxPopuli's asr_en.tsv or asr_en.tsv.gz")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), help="where to write (default: data)")
+    parser.add_argument("--task", choices=["asr", "slu"], default="asr", help="what the sets are for (default: asr)")
     return parser
 
 
 def main(cmd=None) -> None:
     """Prepare the data."""
     args = get_parser().parse_args(cmd)
-    prepare(args.slue_dir, args.datadir, args.asr_en_tsv)
+    prepare(release_from("voxpopuli", args), args.datadir, args.asr_en_tsv, args.task)
 
 
 if __name__ == "__main__":
