@@ -2,10 +2,11 @@
 # The default recipe, on the embedded corpus mini_talks: trains a context-free model, then systems that all start from it
 # and train on for the same budget, and compares them in one table.
 #
-# ./run.sh [--systems "none prev_text generated aware"] [--seed N] [any option of egs2/TEMPLATE/ctx1/ctx.sh]
+# ./run.sh [--task asr|slu|cls] [--systems "none prev_text generated aware"] [--seed N] [any option of egs2/TEMPLATE/ctx1/ctx.sh]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+task=asr              # slu: named entities; cls: sentiment
 systems="none aware"  # the last one is packed
 seed=1                # another one keeps its experiments in exp/seed<N>
 stage=1
@@ -13,7 +14,7 @@ stop_stage=15
 options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --systems | --seed | --stage | --stop_stage) printf -v "${1#--}" %s "${2?$1 needs a value}"; shift 2 ;;
+        --task | --systems | --seed | --stage | --stop_stage) printf -v "${1#--}" %s "${2?$1 needs a value}"; shift 2 ;;
         --help | -h) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//; p}' "$0"; exec egs2/TEMPLATE/ctx1/ctx.sh --help ;;
         *) options+=("$1"); shift ;;
     esac

@@ -1,5 +1,5 @@
 # What all systems of the default recipe share; sourced by run.sh and by the experiments, in the repository's root.
-# They set `seed`: seed 1 lives in exp/ and dump/, any other in exp/seed<N>/ and dump/seed<N>/.
+# They set `seed`: seed 1 lives in exp/ and dump/, any other in exp/seed<N>/ and dump/seed<N>/; and, if it is not asr, `task`.
 # shellcheck shell=bash
 
 : "${seed:?}"
@@ -7,11 +7,12 @@ expdir=exp dumpdir=dump
 [ "${seed}" = 1 ] || expdir=exp/seed${seed} dumpdir=dump/seed${seed}
 
 ctx() {  # <context> <option>...
-    egs2/TEMPLATE/ctx1/ctx.sh --train_set train --valid_set valid --test_sets test --context "$1" --llm local --num_prev 4 \
-        --token_type bpe --nbpe 450 --upstream egs2/mini_talks/ssl1/model --asr_config conf/train_asr.yaml \
+    egs2/TEMPLATE/ctx1/ctx.sh --task "${task:-asr}" --train_set train --valid_set valid --test_sets test \
+        --context "$1" --llm local --num_prev 4 --token_type bpe --nbpe 450 \
+        --upstream egs2/mini_talks/ssl1/model --asr_config conf/train_asr.yaml \
         --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" "${@:2}"
 }
 base() { ctx none --asr_tag base "$@"; }
 system() {  # <context> <tag> <option>...: trains on from the context-free base, all with the same budget
-    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${expdir}/asr_base/valid.loss.ave.pth" "${@:3}"
+    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${expdir}/${task:-asr}_base/valid.loss.ave.pth" "${@:3}"
 }

@@ -11,6 +11,7 @@ if [ $# -ne 1 ] || [ ! -d "$1" ]; then
     exit 2
 fi
 exp=$1
+case $(basename "${exp}") in slu_* | cls_*) exit ;; esac  # tagged entities and sentiment: ctx.sh scores them
 results=${exp}/RESULTS_homophones.md
 trap 'rm -f "${results}.part"' EXIT
 

@@ -1,7 +1,8 @@
 """Unpack a packed model in a folder of its own, offline, decode one utterance and compare with the known hypothesis.
 
 Nothing but the pack is used: neither the training's folder nor base weights nor the hub. The utterance is decoded by
-ESPnet's own Speech2Text and, where the hypotheses come from our batched CTC search, by that search too.
+ESPnet's own class (Speech2Text, Speech2Understand, Classification) and, where the hypotheses come from our batched
+decoding, by that too.
 """
 
 import argparse
@@ -11,35 +12,55 @@ from pathlib import Path
 
 from espnet_ctx.files import UserError, read_table, run_main
 
+ESPNET_CLASS = {"asr": "Speech2Text", "slu": "Speech2Understand", "cls": "Classification"}
 
-def decode(pack: Path, wav: str, context: str | None, decoder: str, settings: dict) -> tuple[str, str]:
-    """Texts of one utterance by ESPnet's Speech2Text and by the search that made the known hypothesis.
+
+def decode(pack: Path, task: str, wav: str, context: str | None, decoder: str, settings: dict) -> tuple[str, str]:
+    """Texts of one utterance by ESPnet's own class and by what made the known hypothesis.
 
     Args:
         pack: the zip, unpacked below the working directory.
+        task: "asr", "slu" or "cls".
         wav: the utterance's file.
         context: its context matrix as `<ark>:<offset>`, for systems that are fed context.
-        decoder: "ctc" or "espnet", as in `ctx.sh --decoder`.
-        settings: arguments of Speech2Text.
+        decoder: "ctc" (our batched decoding) or "espnet", as in `ctx.sh --decoder`.
+        settings: arguments of ESPnet's class.
     """
     import soundfile
-    from espnet2.bin.asr_inference import Speech2Text
     from espnet_model_zoo.downloader import ModelDownloader
 
     import espnet_ctx  # noqa: F401  registers with ESPnet
 
     files = ModelDownloader(Path.cwd()).unpack_local_file(str(pack))
     speech, _ = soundfile.read(wav, dtype="float32")
-    by_espnet = Speech2Text(**files, **settings)(speech)[0][0]
+    if task == "asr":
+        from espnet2.bin.asr_inference import Speech2Text
+
+        by_espnet = Speech2Text(**files, **settings)(speech)[0][0]
+    elif task == "slu":
+        from espnet2.bin.slu_inference import Speech2Understand
+
+        by_espnet = Speech2Understand(**files, **settings)(speech)[0][0]
+    else:
+        from espnet2.bin.cls_inference import Classification
+
+        by_espnet = Classification(**files)(speech)[2]
     if decoder == "espnet":
         return by_espnet, by_espnet.strip()
 
     import kaldiio
 
+    model = [next(path for name, path in files.items() if name.endswith(end)) for end in ("_train_config", "_model_file")]
+    rows = [kaldiio.load_mat(context)] if context else None
+    if task == "cls":
+        from espnet_ctx.inference.classifier import Classifier
+
+        classifier = Classifier(*model)
+        return by_espnet, classifier.classes[classifier([speech], rows)[0].argmax()]
+
     from espnet_ctx.inference.recognizer import CTCRecognizer
 
-    recognizer = CTCRecognizer(files["asr_train_config"], files["asr_model_file"])
-    rows = [kaldiio.load_mat(context)] if context else None
+    recognizer = CTCRecognizer(*model)
     return by_espnet, recognizer.text(recognizer([speech], rows)[0])[1].strip()
 
 
@@ -51,11 +72,12 @@ def get_parser() -> argparse.ArgumentParser:
         "--data_dir dump/raw/test --hyp exp/asr_aware/decode_ctc_asr_model_valid.loss.ave/test/text",
     )
     parser.add_argument("--pack", type=Path, required=True, help="what espnet2.bin.pack wrote")
+    parser.add_argument("--task", choices=ESPNET_CLASS, default="asr", help="the model's (default: asr)")
     parser.add_argument("--data_dir", type=Path, required=True, help="formatted data directory")
     parser.add_argument("--hyp", type=Path, required=True, help="text that stage 11 recognised in it")
     parser.add_argument("--context_scp", type=Path, help="context archive, for systems that are fed context")
     parser.add_argument("--decoder", choices=["ctc", "espnet"], default="ctc", help="what recognised it")
-    parser.add_argument("--inference_config", type=Path, help="YAML for Speech2Text (default: greedy-like CTC)")
+    parser.add_argument("--inference_config", type=Path, help="YAML for ESPnet's class (default: greedy-like CTC)")
     return parser
 
 
@@ -81,9 +103,9 @@ def main(cmd=None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        by_espnet, text = decode(pack, wav, context, args.decoder, settings)
+        by_espnet, text = decode(pack, args.task, wav, context, args.decoder, settings)
         os.chdir("/")
-    print(f"Utterance {utt}\n  hypothesis:  {hypotheses[utt]}\n  packed:      {text}\n  Speech2Text: {by_espnet}")
+    print(f"Utterance {utt}\n  hypothesis:  {hypotheses[utt]}\n  packed:      {text}\n  {ESPNET_CLASS[args.task]}: {by_espnet}")
     if text != hypotheses[utt]:
         raise UserError(f"{args.pack} recognises '{text}' in {utt}; before packing it was '{hypotheses[utt]}'")
 

@@ -1,4 +1,4 @@
-"""Make ESPnet's token list from training texts: characters, or the pieces of a sentencepiece model trained here."""
+"""Make ESPnet's token list from training texts: characters, the pieces of a sentencepiece model trained here, or words."""
 
 import argparse
 import io
@@ -9,6 +9,7 @@ from pathlib import Path
 import sentencepiece
 
 from espnet_ctx.files import UserError, read_table, run_main, whole_file
+from espnet_ctx.scoring.slue_text import END, TAGS
 
 BLANK, UNK, SOS_EOS, SPACE = "<blank>", "<unk>", "<sos/eos>", "<space>"
 
@@ -19,8 +20,13 @@ def characters(texts: list[str]) -> list[str]:
     return sorted(counts, key=lambda char: (-counts[char], char))
 
 
-def train_bpe(texts: list[str], nbpe: int) -> bytes:
+def train_bpe(texts: list[str], nbpe: int, symbols: list[str]) -> bytes:
     """A sentencepiece unigram model with `nbpe` pieces.
+
+    Args:
+        texts: what it is trained on.
+        nbpe: number of pieces, those of `symbols` among them.
+        symbols: words that are always one piece.
 
     Raises:
         UserError: the texts do not give that many pieces.
@@ -33,6 +39,8 @@ def train_bpe(texts: list[str], nbpe: int) -> bytes:
             model_type="unigram",
             vocab_size=nbpe,
             character_coverage=1.0,
+            # with the mark of a word's beginning, which is a piece of its own otherwise
+            user_defined_symbols=[f"\N{LOWER ONE EIGHTH BLOCK}{symbol}" for symbol in symbols],
             minloglevel=2,
         )
     except RuntimeError as e:
@@ -54,8 +62,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--out data/token_list/char",
     )
     parser.add_argument("--text", type=Path, required=True, help="Kaldi text of the training set")
-    parser.add_argument("--token_type", choices=["char", "bpe"], required=True)
+    parser.add_argument("--token_type", choices=["char", "bpe", "word"], required=True, help="word: for classes")
     parser.add_argument("--nbpe", type=int, default=300, help="number of pieces, for --token_type bpe")
+    parser.add_argument("--tags", choices=TAGS, help="the texts have tagged entities: the tags are pieces, for --token_type bpe")
     parser.add_argument("--out", type=Path, required=True, help="folder for tokens.txt and, for bpe, bpe.model")
     return parser
 
@@ -66,8 +75,14 @@ def main(cmd=None) -> None:
     texts = [text for text in read_table(args.text).values() if text]
     if not texts:
         raise UserError(f"{args.text} has no words")
+    if args.token_type == "word":
+        words = sorted({word for text in texts for word in text.split()})
+        with whole_file(args.out / "tokens.txt") as f:
+            f.writelines(f"{word}\n" for word in (*words, UNK))
+        logging.info(f"{args.out / 'tokens.txt'}: {' '.join(words)}")
+        return
     if args.token_type == "bpe":
-        model = train_bpe(texts, args.nbpe)
+        model = train_bpe(texts, args.nbpe, [*TAGS[args.tags].values(), END] if args.tags else [])
         tokens = pieces(model)
         with whole_file(args.out / "bpe.model", "wb") as f:
             f.write(model)

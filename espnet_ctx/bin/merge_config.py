@@ -1,4 +1,7 @@
-"""Merge YAML configurations: later files win, nested keys merge one by one."""
+"""Merge YAML configurations: later files win, nested keys merge one by one.
+
+A mapping marked `!replace` in a later file (`model_conf: !replace {alpha: 0.5}`) takes the place of the earlier one.
+"""
 
 import argparse
 from pathlib import Path
@@ -8,18 +11,31 @@ import yaml
 from espnet_ctx.files import UserError, run_main, whole_file
 
 
+class Replace(dict):
+    """A mapping that is not merged with what it is laid over."""
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with `!replace`."""
+
+
+Loader.add_constructor("!replace", lambda loader, node: Replace(loader.construct_mapping(node, deep=True)))
+
+
 def merge(base: dict, overlay: dict) -> dict:
     """A new mapping: `overlay`'s values replace `base`'s, except that two mappings are merged in the same way."""
     result = dict(base)
     for key, value in overlay.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        if isinstance(value, Replace):
+            value, both = dict(value), False
         result[key] = merge(result[key], value) if both else value
     return result
 
 
 def read_config(path: Path) -> dict:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # no less safe than safe_load
     except FileNotFoundError:
         raise UserError(f"no such configuration: {path}") from None
     except yaml.YAMLError as e:
@@ -32,6 +48,7 @@ def read_config(path: Path) -> dict:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python -m espnet_ctx.bin.merge_config conf/train_asr.yaml conf/context/aware.yaml "
         "--out exp/asr_aware/train.yaml",
     )

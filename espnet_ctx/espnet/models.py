@@ -1,9 +1,11 @@
 """ESPnet models with context and the distillation loss."""
 
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.cls.espnet_model import ESPnetClassificationModel
+from espnet2.slu.espnet_model import ESPnetSLUModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 
 from espnet_ctx.nn.cross_attention import context_mask
@@ -11,31 +13,24 @@ from espnet_ctx.nn.distillation import ContextDistillation
 from espnet_ctx.nn.injection import Context
 
 
-class ContextASRModel(ESPnetASRModel):
-    """`--model context_asr`: ESPnet's hybrid CTC/attention model, L = (1 - alpha) L_task + alpha L_ctx.
+class ContextModel:
+    """What context adds to a model of ESPnet: L = (1 - alpha) L_task + alpha L_ctx.
 
-    Takes an optional `context` beside `speech` and `text`. Everything else is ESPnet's.
+    Stands before the ESPnet model among the bases of a class. The model takes an optional `context` beside its own
+    inputs; everything else is ESPnet's.
 
     Args:
-        vocab_size: as in ESPnet's model, as are all further arguments but two.
-        token_list: the tokens.
+        *args: of the ESPnet model.
         alpha: weight of the distillation loss; needs an encoder with a student (0.0: not in the loss).
         distillation_conf: arguments of `espnet_ctx.nn.ContextDistillation`.
+        **kwargs: of the ESPnet model.
 
     Raises:
         ValueError: alpha outside [0, 1], or above 0 without a student.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        token_list: Union[Tuple[str, ...], List[str]],
-        *,
-        alpha: float = 0.0,
-        distillation_conf: Mapping = {},
-        **kwargs,
-    ):
-        super().__init__(vocab_size=vocab_size, token_list=token_list, **kwargs)
+    def __init__(self, *args, alpha: float = 0.0, distillation_conf: Mapping = {}, **kwargs):
+        super().__init__(*args, **kwargs)
         injection = getattr(self.encoder, "injection", None)
         has_student = injection is not None and injection.student is not None
         if not 0 <= alpha <= 1:
@@ -47,10 +42,7 @@ class ContextASRModel(ESPnetASRModel):
 
     def forward(
         self,
-        speech: torch.Tensor,
-        speech_lengths: torch.Tensor,
-        text: torch.Tensor,
-        text_lengths: torch.Tensor,
+        *args: torch.Tensor,
         context: Optional[torch.Tensor] = None,
         context_lengths: Optional[torch.Tensor] = None,
         **kwargs,
@@ -58,20 +50,17 @@ class ContextASRModel(ESPnetASRModel):
         """ESPnet's forward pass with context.
 
         Args:
-            speech: (B, N) samples.
-            speech_lengths: (B,).
-            text: (B, U) token ids.
-            text_lengths: (B,).
+            *args: as ESPnet passes them.
             context: (B, L, C) embeddings; rows of zeros are absent.
             context_lengths: (B,) rows.
-            **kwargs: as ESPnet passes them (`utt_id`).
+            **kwargs: as ESPnet passes them: `speech` (B, N), `speech_lengths` (B,), `text` or `label` (B, U), ...
 
         Returns:
             loss, statistics for ESPnet's reporter, weight (the batch size).
         """
         given = self._context(context, context_lengths)
         with self.encoder.given(given):
-            loss, stats, weight = super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
+            loss, stats, weight = super().forward(*args, **kwargs)
         injection = self.encoder.injection
         if injection is None:
             return loss, stats, weight
@@ -90,24 +79,28 @@ class ContextASRModel(ESPnetASRModel):
         self,
         speech: torch.Tensor,
         speech_lengths: torch.Tensor,
+        *args,
         context: Optional[torch.Tensor] = None,
         context_lengths: Optional[torch.Tensor] = None,
+        **kwargs,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """ESPnet's `encode`, with context for the systems that need it at inference.
 
         Args:
             speech: (B, N) samples.
             speech_lengths: (B,).
+            *args: further inputs of the ESPnet model.
             context: (B, L, C), optional.
             context_lengths: (B,) rows.
+            **kwargs: further inputs of the ESPnet model.
 
         Returns:
             (B, T, D) and (B,).
         """
         if context is None:
-            return super().encode(speech, speech_lengths)
+            return super().encode(speech, speech_lengths, *args, **kwargs)
         with self.encoder.given(self._context(context, context_lengths)):
-            return super().encode(speech, speech_lengths)
+            return super().encode(speech, speech_lengths, *args, **kwargs)
 
     def _context(self, context: Optional[torch.Tensor], lengths: Optional[torch.Tensor]) -> Optional[Context]:
         injection = self.encoder.injection
@@ -120,3 +113,49 @@ class ContextASRModel(ESPnetASRModel):
                 "(encoder_conf.context_dim; was the archive made with another --text_encoder?)"
             )
         return Context(context, context_mask(context, lengths))
+
+
+class ContextASRModel(ContextModel, ESPnetASRModel):
+    """`--model context_asr`: ESPnet's hybrid CTC/attention model with context; see `ContextModel`."""
+
+
+class ContextSLUModel(ContextModel, ESPnetSLUModel):
+    """`--model context_slu`: ESPnet's SLU model with context; see `ContextModel`.
+
+    Trained with CTC on text in which entities are tagged, as the SLUE toolkit does for named entities.
+    """
+
+
+class ContextCLSModel(ContextModel, ESPnetClassificationModel):
+    """`--model context_cls`: ESPnet's classification of utterances with context; see `ContextModel`.
+
+    Args:
+        vocab_size: number of classes.
+        token_list: the classes and `<unk>`.
+        class_weights: factor of each class in the loss, in the order of `token_list` (None: all 1). In a
+            configuration also "balanced": the task puts the numbers in its place, see `ContextCLSTask`.
+        **kwargs: of `ContextModel` and of ESPnet's model.
+
+    Raises:
+        ValueError: another number of weights than of classes, a negative one, or weights for several labels an utterance.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        token_list: Union[Tuple[str, ...], List[str]],
+        *,
+        class_weights: Optional[Sequence[float]] = None,
+        **kwargs,
+    ):
+        super().__init__(vocab_size=vocab_size, token_list=token_list, **kwargs)
+        if class_weights is None:
+            return
+        if len(class_weights) != vocab_size or min(class_weights) < 0:
+            raise ValueError(
+                f"model_conf.class_weights needs one number >= 0 for each of the {vocab_size} classes "
+                f"({', '.join(token_list[:vocab_size])}), or 'balanced'; got {class_weights}"
+            )
+        if self.classification_type != "multi-class":
+            raise ValueError("model_conf.class_weights goes with classification_type multi-class only")
+        self.classification_loss.weight = torch.tensor(class_weights, dtype=torch.float)

@@ -1,7 +1,7 @@
 """Makes ESPnet know our classes: the only place that touches ESPnet's globals.
 
-Importing `espnet_ctx` stays light: a hook waits for ESPnet's task modules to be imported and then
-registers. `register()` does it at once.
+Importing `espnet_ctx` stays light: a hook waits for one of ESPnet's task modules to be imported and then registers
+with all of them. `register()` does it at once.
 """
 
 import importlib
@@ -12,13 +12,29 @@ import sys
 # ESPnet task module -> what we add to its ClassChoices, and the task class that we put in place of its own:
 # {module: ({choices variable: {name: (module, class)}}, {its task: (module, our subclass)})}
 _ENCODER = ("espnet_ctx.espnet.encoder", "ContextSSLEncoder")
+_OUR_TASKS = "espnet_ctx.espnet.tasks"
 _TASKS = {
     "espnet2.tasks.asr": (
         {
             "encoder_choices": {"context_ssl": _ENCODER},
             "model_choices": {"context_asr": ("espnet_ctx.espnet.models", "ContextASRModel")},
         },
-        {"ASRTask": ("espnet_ctx.espnet.tasks", "ContextASRTask")},
+        {"ASRTask": (_OUR_TASKS, "ContextASRTask")},
+    ),
+    "espnet2.tasks.slu": (
+        {
+            "encoder_choices": {"context_ssl": _ENCODER},
+            "model_choices": {"context_slu": ("espnet_ctx.espnet.models", "ContextSLUModel")},
+        },
+        {"SLUTask": (_OUR_TASKS, "ContextSLUTask")},
+    ),
+    "espnet2.tasks.cls": (
+        {
+            "encoder_choices": {"context_ssl": _ENCODER},
+            "decoder_choices": {"attentive": ("espnet_ctx.espnet.decoder", "AttentiveDecoder")},
+            "model_choices": {"context_cls": ("espnet_ctx.espnet.models", "ContextCLSModel")},
+        },
+        {"CLSTask": (_OUR_TASKS, "ContextCLSTask")},
     ),
 }
 
@@ -29,18 +45,26 @@ def register() -> None:
     Raises:
         RuntimeError: one of our names is held by another class.
     """
+    importlib.import_module(_OUR_TASKS)  # ends with register_loaded()
+
+
+def register_loaded() -> None:
+    """Register with the ESPnet tasks whose modules our tasks have imported."""
+    _install_finder()
     for name in _TASKS:
-        importlib.import_module(name)
         _register_in(name)
 
 
 def install_hook() -> None:
-    """Register with each of ESPnet's task modules when it is imported, or now when it has been. Idempotent."""
+    """Register when one of ESPnet's task modules is imported, or now when one has been. Idempotent."""
+    _install_finder()
+    if any(name in sys.modules for name in _TASKS) and _OUR_TASKS not in sys.modules:
+        register()
+
+
+def _install_finder() -> None:
     if not any(isinstance(finder, _PostImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PostImport())
-    for name in _TASKS:
-        if name in sys.modules:
-            _register_in(name)
 
 
 def _load(place: tuple[str, str]) -> type:
@@ -70,7 +94,13 @@ def _register_in(module_name: str) -> None:
 
 
 class _PostImport(importlib.abc.MetaPathFinder):
-    """Lets the ordinary finders find ESPnet's task modules and registers once they have run."""
+    """Lets the ordinary finders find ESPnet's task modules and registers once the outermost of them has run.
+
+    Not earlier: ESPnet's SLU task imports its ASR task and derives from it, and is to derive from the plain one.
+    """
+
+    def __init__(self):
+        self.running = 0
 
     def find_spec(self, name, path, target=None):
         if name not in _TASKS:
@@ -85,10 +115,14 @@ class _PostImport(importlib.abc.MetaPathFinder):
         run = spec.loader.exec_module
 
         def run_and_register(module):
-            run(module)
-            # our own modules import the task module first: they are whole only when it has returned
-            if "espnet_ctx.espnet.tasks" not in sys.modules:
-                _register_in(name)
+            self.running += 1
+            try:
+                run(module)
+            finally:
+                self.running -= 1
+            # our own tasks import ESPnet's first, and register at their end
+            if self.running == 0 and _OUR_TASKS not in sys.modules:
+                register()
 
         spec.loader.exec_module = run_and_register
         return spec

@@ -1,22 +1,30 @@
 """ESPnet tasks that know context: optional data, portable configuration, learning rate of the upstream."""
 
 import argparse
+import copy
 from pathlib import Path
 
 import numpy as np
 import torch
 from espnet2.tasks.asr import ASRTask
+from espnet2.tasks.cls import CLSTask
+from espnet2.tasks.slu import SLUTask
 from espnet2.utils.types import float_or_none
 
 from espnet_ctx.espnet.encoder import ContextSSLEncoder
-from espnet_ctx.espnet.registry import install_hook
+from espnet_ctx.espnet.models import ContextCLSModel
+from espnet_ctx.espnet.registry import register_loaded
 from espnet_ctx.espnet.trainer import ContextTrainer
+from espnet_ctx.files import UserError, read_table
 
 CONTEXT_DATA_NAMES = ("context", "prev_speech")
 
 
-class ContextASRTask(ASRTask):
-    """ESPnet's ASR task; models without our encoder are trained as ESPnet trains them."""
+class ContextTask:
+    """What context adds to a task of ESPnet; models without our encoder are trained as ESPnet trains them.
+
+    Stands before the ESPnet task among the bases of a class.
+    """
 
     trainer = ContextTrainer
 
@@ -67,6 +75,60 @@ class ContextASRTask(ASRTask):
         return optimizers
 
 
+class ContextASRTask(ContextTask, ASRTask):
+    """ESPnet's ASR task with context; see `ContextTask`."""
+
+
+class ContextSLUTask(ContextTask, SLUTask):
+    """ESPnet's SLU task with context; see `ContextTask`."""
+
+
+class _CLSTaskWithModels(CLSTask):
+    """ESPnet's classification task always builds its own model; this one also builds ours."""
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace):
+        """Build; `class_weights: balanced` becomes the weights that the training labels give."""
+        if args.model != "context_cls":
+            return super().build_model(args)
+        plain_args = copy.copy(args)
+        plain_args.model_conf = {}
+        plain = super().build_model(plain_args)
+        args.token_list, args.frontend, args.frontend_conf = plain_args.token_list, plain_args.frontend, plain_args.frontend_conf
+        if args.model_conf.get("class_weights") == "balanced":
+            weights = balanced_weights(_training_labels(args), plain.token_list[: plain.vocab_size])
+            args.model_conf = {**args.model_conf, "class_weights": weights}
+        parts = ("frontend", "specaug", "normalize", "preencoder", "encoder", "decoder")
+        return ContextCLSModel(
+            plain.vocab_size, plain.token_list, **{part: getattr(plain, part) for part in parts}, **args.model_conf
+        )
+
+
+class ContextCLSTask(ContextTask, _CLSTaskWithModels):
+    """ESPnet's classification task with context; see `ContextTask`."""
+
+
+def balanced_weights(labels: list[str], classes: list[str]) -> list[float]:
+    """Weights that give every class the same share of the loss: utterances / (classes * utterances of the class).
+
+    Raises:
+        UserError: a class without an utterance, or a label that is no class.
+    """
+    counts = {name: labels.count(name) for name in classes}
+    if strangers := sorted(set(labels) - set(classes)):
+        raise UserError(f"the training labels have '{strangers[0]}', the classes are: {', '.join(classes)}")
+    if empty := [name for name, count in counts.items() if count == 0]:
+        raise UserError(f"class_weights: balanced needs utterances of every class; '{empty[0]}' has none")
+    return [len(labels) / (len(classes) * count) for count in counts.values()]
+
+
+def _training_labels(args: argparse.Namespace) -> list[str]:
+    paths = [path for path, name, _ in args.train_data_path_and_name_and_type if name == "label"]
+    if not paths:
+        raise UserError("class_weights: balanced counts the training labels: --train_data_path_and_name_and_type has no 'label'")
+    return list(read_table(paths[0]).values())
+
+
 def _load_codebook(args: argparse.Namespace) -> dict | None:
     """Replace the codebook's file name by its vectors; returns the portable form of distillation_conf."""
     conf = args.model_conf.get("distillation_conf") or {}
@@ -80,4 +142,4 @@ def _load_codebook(args: argparse.Namespace) -> dict | None:
     return {**conf, "codebook": len(vectors), "context_dim": vectors.size(1)}
 
 
-install_hook()  # for a process that imports this module before ESPnet's, such as a spawned DDP worker
+register_loaded()

@@ -15,19 +15,24 @@ from espnet_ctx.scoring.homophones import HomophoneCounts
 from espnet_ctx.scoring.sclite import read_summary
 from espnet_ctx.scoring.significance import Comparison, format_p, mapsswe
 from espnet_ctx.scoring.tables import find_results, markdown_table
+from espnet_ctx.scoring.understanding import Verdict, compare_folders, read_rates
 
 _EPOCH = re.compile(r"(?P<epoch>\d+)epoch results: .*?\[valid\] (?P<stats>.*?)(?:, \[|$)", re.MULTILINE)
 _STAT = re.compile(r"(\w+)=([-+.\deE]+|nan|inf|-inf)(?=,|$)")
+
+
+# a scored set's report, by task
+SCORES = {"asr": "score_wer/result.txt", "slu": "score_ner/result.json", "cls": "score_sentiment/result.json"}
 
 
 class Run(NamedTuple):
     """A decoded set of one system and seed.
 
     Attributes:
-        system: name of the model's folder without `asr_`.
+        system: name of the model's folder without `asr_` (or another task).
         seed: its parent folder below exp (`seed2`), "" for the default seed.
         dataset: `<decoding>/<set>`.
-        folder: where `score_wer` and its neighbours are.
+        folder: where `score_wer` (or `score_ner`, `score_sentiment`) and its neighbours are.
     """
 
     system: str
@@ -49,7 +54,9 @@ class Run(NamedTuple):
         return HomophoneCounts(*(counts[name] for name in HomophoneCounts._fields))
 
     def rates(self) -> dict[str, float]:
-        """Collect the figures of the report's columns, percent; those not scored are left out."""
+        """Collect the figures of the report's columns, percent, the headline first; those not scored are left out."""
+        if understood := read_rates(self.folder):
+            return understood
         counts = self.homophones()
         rates = {"WER": self.error_rate("wer"), "CER": self.error_rate("cer")}
         if counts is not None:
@@ -59,8 +66,8 @@ class Run(NamedTuple):
         return {name: rate for name, rate in rates.items() if rate is not None}
 
 
-def find_runs(exp) -> list[Run]:
-    """Find every decoded and scored set below `exp`.
+def find_runs(exp, task: str = "asr") -> list[Run]:
+    """Find every decoded and scored set of a task ("asr", "slu" or "cls") below `exp`.
 
     Raises:
         UserError: there is none.
@@ -68,13 +75,13 @@ def find_runs(exp) -> list[Run]:
     exp = Path(exp)
     runs = []
     for system, results in find_results(exp).items():
-        if not system.name.startswith("asr_"):
+        if not system.name.startswith(f"{task}_"):
             continue
         seed = "" if system.parent == exp else str(system.parent.relative_to(exp))
         for folder in sorted({result.parent.parent for result in results}):
-            runs.append(Run(system.name.removeprefix("asr_"), seed, str(folder.relative_to(system)), folder))
+            runs.append(Run(system.name.removeprefix(f"{task}_"), seed, str(folder.relative_to(system)), folder))
     if not runs:
-        raise UserError(f"no asr_*/<decoding>/<set>/score_wer/result.txt below {exp}: stages 11 and 12 first")
+        raise UserError(f"no {task}_*/<decoding>/<set>/{SCORES[task]} below {exp}: stages 11 and 12 first")
     return runs
 
 
@@ -83,18 +90,21 @@ def is_base(system: str, base: str) -> bool:
     return system == base or system.endswith(f"_{base}")
 
 
-def compare_with_base(runs: Sequence[Run], base: str) -> dict[Run, Comparison]:
-    """Test every run against the base's run of the same seed and dataset."""
+def compare_with_base(runs: Sequence[Run], base: str) -> dict[Run, Comparison | Verdict]:
+    """Test every run against the base's run of the same seed and dataset, by its headline figure."""
     bases = {(run.seed, run.dataset): run for run in runs if is_base(run.system, base)}
     comparisons = {}
     for run in runs:
         other = bases.get((run.seed, run.dataset))
         if other is not None and other != run:
-            comparisons[run] = mapsswe(other.folder / "score_wer", run.folder / "score_wer")
+            if (run.folder / "score_wer").exists():
+                comparisons[run] = mapsswe(other.folder / "score_wer", run.folder / "score_wer")
+            else:
+                comparisons[run] = compare_folders(other.folder, run.folder)
     return comparisons
 
 
-def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison], base: str) -> str:
+def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Verdict], base: str) -> str:
     """Write a row per system and dataset: mean and standard deviation over the seeds."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.dataset, not is_base(run.system, base), run.system)):
@@ -109,7 +119,7 @@ def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison], ba
     return markdown_table(["system", "dataset", "seeds", *columns, f"against {base}"], rows)
 
 
-def seed_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison], base: str) -> str:
+def seed_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Verdict], base: str) -> str:
     """Write a row per run."""
     columns = list(dict.fromkeys(name for run in runs for name in run.rates()))
     rows = []
@@ -127,7 +137,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _verdict(tests: Sequence[Comparison]) -> str:
+def _verdict(tests: Sequence[Comparison | Verdict]) -> str:
     """Better or worse only where every seed says so; p is the largest over the seeds."""
     if not tests:
         return "-"
@@ -154,11 +164,12 @@ def read_learning_curve(system) -> dict[int, dict[str, float]]:
 
 
 def plot_error_rates(runs: Sequence[Run], path) -> None:
-    """Draw the word error rates of one dataset's systems as bars, with the spread over the seeds."""
+    """Draw the word error rates, or F1, of one dataset's systems as bars, with the spread over the seeds."""
     figure, axes = _figure(1)
     systems = list(dict.fromkeys(run.system for run in runs))
     rates = {run: run.rates() for run in runs}
-    names = [name for name in rates[runs[0]] if "WER" in name and all(name in rates[run] for run in runs)]
+    names = [name for name in rates[runs[0]] if all(name in rates[run] for run in runs)]
+    names = [name for name in names if "F1" in name] or [name for name in names if "WER" in name]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         values = [[rates[run][name] for run in runs if run.system == s] for s in systems]
@@ -168,15 +179,17 @@ def plot_error_rates(runs: Sequence[Run], path) -> None:
         bars = axes[0].bar(positions, heights, width, yerr=spreads, capsize=3, label=name)
         axes[0].bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
     axes[0].set_xticks(range(len(systems)), systems)
-    axes[0].set_ylabel("error rate (%)")
+    axes[0].set_ylabel("F1 (%)" if "F1" in names[0] else "error rate (%)")
     axes[0].set_title(runs[0].dataset, fontsize=9)
     axes[0].legend()
     _save(figure, path)
 
 
 def plot_learning_curves(curves: Mapping[str, Mapping[int, Mapping[str, float]]], path) -> None:
-    """Draw validation loss and character error rate over the epochs, a line per model folder."""
-    panels = [("loss", "validation loss"), ("cer_ctc", "validation CER (greedy CTC)")]
+    """Draw validation loss and character error rate or accuracy over the epochs, a line per model folder."""
+    known = {name for curve in curves.values() for stats in curve.values() for name in stats}
+    second = ("acc", "validation accuracy") if "cer_ctc" not in known else ("cer_ctc", "validation CER (greedy CTC)")
+    panels = [("loss", "validation loss"), second]
     figure, axes = _figure(len(panels))
     for axis, (name, label) in zip(axes, panels, strict=True):
         for system, curve in curves.items():
@@ -202,31 +215,35 @@ def _save(figure, path) -> None:
         figure.savefig(f, format="png", dpi=150)
 
 
-def write_report(exp, out, base: str = "none") -> Path:
-    """Write `out/report.md` and its figures over everything scored below `exp`.
+def write_report(exp, out, base: str = "none", task: str = "asr") -> Path:
+    """Write `out/report.md` and its figures over everything of a task scored below `exp`.
 
     Args:
         exp: experiment folder with `asr_*` and `seed*/asr_*`.
         out: folder of the report.
         base: the system that the others are tested against (default: "none").
+        task: "asr" (default), "slu" or "cls"; the folders begin with it.
 
     Returns:
         The report's file.
     """
     exp, out = Path(exp), Path(out)
-    runs = find_runs(exp)
+    runs = find_runs(exp, task)
     comparisons = compare_with_base(runs, base)
     text = f"# Systems below {exp}\n\n"
-    text += "Error rates in percent by sclite, mean ± standard deviation over the seeds; the last column is\n"
-    text += "the matched-pairs test (MAPSSWE), the largest p over the seeds.\n\n"
+    figures, test = ("Error rates in percent by sclite", "matched-pairs test (MAPSSWE)")
+    if task != "asr":
+        figures, test = ("Figures in percent", f"paired permutation test of {next(iter(runs[0].rates()))}")
+    text += f"{figures}, mean ± standard deviation over the seeds; the last column is\n"
+    text += f"the {test}, the largest p over the seeds.\n\n"
     text += summary_table(runs, comparisons, base) + "\n"
     if len({run.seed for run in runs}) > 1:
         text += "## Every seed\n\n" + seed_table(runs, comparisons, base) + "\n"
     for dataset in dict.fromkeys(run.dataset for run in runs):
-        figure = f"wer_{dataset.replace('/', '_')}.png"
+        figure = f"{'wer' if task == 'asr' else 'f1'}_{dataset.replace('/', '_')}.png"
         plot_error_rates([run for run in runs if run.dataset == dataset], out / figure)
-        text += f"![error rates]({figure})\n\n"
-    folders = {system.parent for system in exp.rglob("train.log") if system.parent.name.startswith("asr_")}
+        text += f"![{'error rates' if task == 'asr' else 'F1'}]({figure})\n\n"
+    folders = {system.parent for system in exp.rglob("train.log") if system.parent.name.startswith(f"{task}_")}
     curves = {str(folder.relative_to(exp)): read_learning_curve(folder) for folder in sorted(folders)}
     if any(curves.values()):
         plot_learning_curves(curves, out / "learning_curves.png")

@@ -9,6 +9,7 @@ from typing import Iterable, Sequence
 
 from espnet_ctx.files import UserError
 from espnet_ctx.scoring.sclite import UNITS, read_summary
+from espnet_ctx.scoring.understanding import KINDS, read_rates, read_scores
 from espnet_ctx.version import __version__
 
 HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
@@ -21,11 +22,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def find_results(exp) -> dict[Path, list[Path]]:
-    """Find the reports `<system>/<decoding>/<set>/score_*/result.txt` below `exp`: `{system: reports}`."""
+    """Find the reports `<system>/<decoding>/<set>/score_*/result.{txt,json}` below `exp`: `{system: reports}`."""
     systems: dict[Path, list[Path]] = {}
-    for result in sorted(Path(exp).rglob("score_*/result.txt")):
+    for result in sorted(Path(exp).rglob("score_*/result.*")):
         folders = result.parent.parents
-        if result.parent.name.removeprefix("score_") in UNITS and len(folders) > 3:
+        reports = {"result.txt": UNITS, "result.json": KINDS}.get(result.name, ())
+        if result.parent.name.removeprefix("score_") in reports and len(folders) > 3:
             systems.setdefault(folders[2], []).append(result)
     return systems
 
@@ -45,8 +47,13 @@ def results_markdown(exp) -> str:
     text = "# RESULTS\n" + environment(newest)
     for system, results in systems.items():
         text += f"## {system}\n"
-        for score in UNITS:
-            rows = [_row(system, result) for result in results if result.parent.name == f"score_{score}"]
+        for kind in KINDS:
+            scored = [result.parent.parent for result in results if result.parent.name == f"score_{kind}"]
+            if scored:
+                text += f"### {kind.upper()}\n\n" + _understanding_table(system, scored) + "\n"
+        texts = [result for result in results if result.name == "result.txt"]
+        for score in UNITS if texts else ():
+            rows = [_row(system, result) for result in texts if result.parent.name == f"score_{score}"]
             text += f"### {score.upper()}\n\n" + markdown_table(HEADER, rows) + "\n"
     return text
 
@@ -68,6 +75,18 @@ def _row(system: Path, result: Path) -> list[str]:
     rates = [f"{rate:.1f}" for rate in summary[2:]]
     dataset = result.parent.parent.relative_to(system)
     return [str(dataset), str(summary.sentences), str(summary.words), *rates]
+
+
+def _understanding_table(system: Path, folders: Sequence[Path]) -> str:
+    """A row per decoded set, in percent, with the 95% bootstrap interval of the headline."""
+    rows = []
+    for folder in folders:
+        _, scores = read_scores(folder)
+        rates = read_rates(folder)
+        low, high = next(iter(scores["interval"].values()))
+        cells = [f"{rate:.1f}" for rate in rates.values()]
+        rows.append([folder.relative_to(system), scores["utterances"], *cells, f"{low:.1f} to {high:.1f}"])
+    return markdown_table(["dataset", "Snt", *rates, f"95% interval of {next(iter(rates))}"], rows)
 
 
 def _version(package: str) -> str:

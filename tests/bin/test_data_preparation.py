@@ -296,6 +296,23 @@ class TestMakeTokenList:
         assert set(processor.encode("the flower", out_type=str)) <= set(tokens)
         assert len(tokens) == 20  # <unk> <s> </s> give way to <blank> <unk> <sos/eos>
 
+    def test_tags_are_one_piece_each(self, tmp_path):
+        texts = {f"u{i}": "the flour of $ anna ] and the mill of % paris ]" for i in range(20)}
+        write_table(tmp_path / "text", texts)
+        options = ["--token_type", "bpe", "--nbpe", "40", "--tags", "combined"]
+        make_token_list.main(["--text", str(tmp_path / "text"), *options, "--out", str(tmp_path / "tokens")])
+        tokens = (tmp_path / "tokens/tokens.txt").read_text().splitlines()
+        assert {f"▁{tag}" for tag in "!@#$%^&]"} <= set(tokens)
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokens/bpe.model"))
+        pieces = processor.encode(texts["u0"], out_type=str)
+        assert [piece for piece in pieces if piece[1:] in "$%]"] == ["▁$", "▁]", "▁%", "▁]"]
+        assert processor.decode(pieces) == texts["u0"]
+
+    def test_classes_are_words(self, tmp_path):
+        write_table(tmp_path / "labels", {"a": "Positive", "b": "Negative", "c": "Positive", "d": "Neutral"})
+        make_token_list.main(["--text", str(tmp_path / "labels"), "--token_type", "word", "--out", str(tmp_path / "tokens")])
+        assert (tmp_path / "tokens/tokens.txt").read_text().splitlines() == ["Negative", "Neutral", "Positive", "<unk>"]
+
     def test_too_many_pieces_are_refused(self, data):
         with pytest.raises(UserError, match="cannot make 500 pieces"):
             make_token_list.main(
@@ -305,6 +322,15 @@ class TestMakeTokenList:
 
 
 class TestMergeConfig:
+    def test_a_mapping_marked_replace_is_not_merged(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("model_conf: {ctc_weight: 1.0, report_wer: false}\nmodel: a\n")
+        (tmp_path / "b.yaml").write_text("model_conf: !replace {weights: [1, 2]}\n")
+        (tmp_path / "c.yaml").write_text("model_conf: {alpha: 0.5}\n")
+        files = [str(tmp_path / name) for name in ("a.yaml", "b.yaml", "c.yaml")]
+        merge_config.main([*files, "--out", str(tmp_path / "out.yaml")])
+        merged = yaml.safe_load((tmp_path / "out.yaml").read_text())
+        assert merged == {"model": "a", "model_conf": {"weights": [1, 2], "alpha": 0.5}}
+
     def test_nested_keys_merge_and_others_are_replaced(self, tmp_path):
         (tmp_path / "a.yaml").write_text(
             "encoder_conf: {upstream_conf: {layers: last}}\noptim_conf: {lr: 1.0e-3}\nbetas: [1, 2]\n"

@@ -5,19 +5,24 @@ import torch
 
 TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefgh", "<sos/eos>"]
 CONTEXT_DIM = 12
+CLASSES = ["Negative", "Neutral", "Positive", "<unk>"]
 
 
 @pytest.fixture(scope="session")
 def build(upstream_dir):
-    """`build(system, **changes)`: a tiny `context_asr` model and the arguments it was built from."""
+    """`build(system, task, **changes)`: a tiny `context_{asr,slu,cls}` model and the arguments it was built from."""
     from espnet2.tasks.asr import ASRTask
+    from espnet2.tasks.cls import CLSTask
+    from espnet2.tasks.slu import SLUTask
 
     import espnet_ctx  # noqa: F401
 
-    def get(system: str = "none", *, encoder_conf=None, model_conf=None, options=(), seed=5):
+    tasks = {"asr": ASRTask, "slu": SLUTask, "cls": CLSTask}
+
+    def get(system: str = "none", task: str = "asr", *, encoder_conf=None, model_conf=None, options=(), seed=5):
         dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
         encoder = {"upstream": str(upstream_dir()), "upstream_conf": {"config": dict.fromkeys(dropouts, 0.0)}}
-        model = {"ctc_weight": 1.0, "report_wer": False}
+        model = {} if task == "cls" else {"ctc_weight": 1.0, "report_wer": False}
         if system != "none":
             encoder.update(context_dim=CONTEXT_DIM, injection_conf={"num_heads": 2})
         if system == "aware":
@@ -25,13 +30,14 @@ def build(upstream_dir):
             model["alpha"] = 0.5
         encoder.update(encoder_conf or {})
         model.update(model_conf or {})
-        args = ASRTask.get_parser().parse_args(
-            ["--output_dir", "unused", "--encoder", "context_ssl", "--model", "context_asr", "--input_size", "1",
+        args = tasks[task].get_parser().parse_args(
+            ["--output_dir", "unused", "--encoder", "context_ssl", "--model", f"context_{task}", "--input_size", "1",
              "--normalize", "none", *options]
         )
-        args.token_list, args.encoder_conf, args.model_conf = TOKENS, encoder, model
+        args.token_list = CLASSES if task == "cls" else TOKENS
+        args.encoder_conf, args.model_conf = encoder, model
         torch.manual_seed(seed)
-        return ASRTask.build_model(args), args
+        return tasks[task].build_model(args), args
 
     return get
 

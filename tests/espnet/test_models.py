@@ -4,6 +4,7 @@ import pytest
 import torch
 
 CONTEXT = ("context", "context_lengths")
+INPUTS = ("speech", "speech_lengths", *CONTEXT)
 
 
 def without_context(batch):
@@ -20,13 +21,13 @@ def gradients(model, batch):
 def test_absent_context_equals_no_context_bit_for_bit(build, batch):
     model = build("generated")[0].eval()
     batch["context"] = torch.zeros_like(batch["context"])
-    absent = model.encode(*(batch[k] for k in ("speech", "speech_lengths", *CONTEXT)))[0]
+    absent = model.encode(**{k: batch[k] for k in INPUTS})[0]
     assert torch.equal(absent, model.encode(batch["speech"], batch["speech_lengths"])[0])
 
 
 def test_context_changes_the_output_of_those_who_have_it_and_of_no_other(build, batch):
     model = build("generated")[0].eval()
-    given = model.encode(*(batch[k] for k in ("speech", "speech_lengths", *CONTEXT)))[0]
+    given = model.encode(**{k: batch[k] for k in INPUTS})[0]
     plain = model.encode(batch["speech"], batch["speech_lengths"])[0]
     assert torch.equal(given[1], plain[1])
     assert (given[0] - plain[0]).abs().max() > 1e-4
@@ -35,13 +36,12 @@ def test_context_changes_the_output_of_those_who_have_it_and_of_no_other(build, 
 @pytest.mark.parametrize("system", ["none", "generated", "aware"])
 def test_a_padded_batch_equals_one_by_one(build, batch, system):
     model = build(system)[0].eval()
-    keys = ("speech", "speech_lengths", *CONTEXT)
-    together, lengths = model.encode(*(batch[k] for k in keys))
+    together, lengths = model.encode(**{k: batch[k] for k in INPUTS})
     assert lengths.tolist() == [49, 30, 14]
     for i in range(3):
         samples, rows = batch["speech_lengths"][i], batch["context_lengths"][i]
         speech, context = batch["speech"][i : i + 1, :samples], batch["context"][i : i + 1, :rows]
-        alone, length = model.encode(speech, samples[None], context, rows[None])
+        alone, length = model.encode(speech, samples[None], context=context, context_lengths=rows[None])
         assert length.item() == lengths[i]
         assert (together[i, : lengths[i]] - alone[0]).abs().max() < 1e-5
 

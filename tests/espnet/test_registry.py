@@ -9,6 +9,7 @@ import pytest
 SCRIPTS = {
     "plugin first": "import espnet_ctx; from espnet2.bin.asr_inference import ASRTask",
     "espnet first": "from espnet2.bin import asr_inference; import espnet_ctx; ASRTask = asr_inference.ASRTask",
+    "another task first": "import espnet_ctx, espnet2.tasks.slu; from espnet2.tasks.asr import ASRTask",
     "a spawned worker": "import espnet_ctx.espnet.tasks; from espnet2.tasks.asr import ASRTask",
     "twice": "import espnet_ctx; espnet_ctx.register(); espnet_ctx.register(); from espnet2.tasks.asr import ASRTask",
 }
@@ -18,6 +19,10 @@ assert ASRTask.__name__ == asr.ASRTask.__name__ == "ContextASRTask", ASRTask
 assert asr.encoder_choices.classes["context_ssl"].__name__ == "ContextSSLEncoder"
 assert asr.model_choices.classes["context_asr"].__name__ == "ContextASRModel"
 assert "context_ssl" in ASRTask.get_parser().format_help()
+import espnet2.bin.cls_inference as cls, espnet2.bin.slu_inference as slu
+assert (cls.CLSTask.__name__, slu.SLUTask.__name__) == ("ContextCLSTask", "ContextSLUTask")
+# derives from ESPnet's plain tasks, whatever was imported first: ours would act twice otherwise
+assert [c.__name__ for c in slu.SLUTask.__mro__[:4]] == ["ContextSLUTask", "ContextTask", "SLUTask", "ASRTask"]
 print("registered")
 """
 LIGHT = "import sys, espnet_ctx, espnet_ctx.files; print(sorted({'torch', 'espnet2', 'transformers'} & set(sys.modules)))"

@@ -1,6 +1,7 @@
 """A tiny recipe in a folder of its own: thirty utterances of three sessions, a random upstream, one epoch."""
 
 import copy
+import json
 import math
 import os
 import random
@@ -21,6 +22,8 @@ from espnet_ctx.data_dir import write_data_dir
 ROOT = Path(__file__).resolve().parents[2]
 FS = 16000
 WORDS = "flour flower mill rose bake bread water garden oven seed".split()
+TABLES = ("wav.scp", "text", "utt2spk", "utt2prev", "utt2ner", "utt2sentiment")
+CLASSES = ("Negative", "Neutral", "Positive")
 SETS = {"train": 16, "valid": 6, "test": 8}
 
 # over conf/train_asr.yaml
@@ -47,7 +50,7 @@ def make_source(folder: Path) -> None:
     """Data directories and recordings that the recipe's `local/data.sh` copies."""
     rng = random.Random(0)
     for name, size in SETS.items():
-        tables: dict[str, dict[str, str]] = {key: {} for key in ("wav.scp", "text", "utt2spk", "utt2prev")}
+        tables: dict[str, dict[str, str]] = {key: {} for key in TABLES}
         for i in range(size):
             spk = f"{name}{i % 2}"
             utt, prev = f"{spk}-{i:02d}", f"{spk}-{i - 2:02d}"
@@ -59,6 +62,8 @@ def make_source(folder: Path) -> None:
             tables["text"][utt] = " ".join(words)
             tables["utt2spk"][utt] = spk
             tables["utt2prev"][utt] = prev if i >= 2 else "-"
+            tables["utt2ner"][utt] = json.dumps([["PERSON", 0, len(words[0])]] if words[0] in WORDS[:5] else [])
+            tables["utt2sentiment"][utt] = CLASSES[i % len(CLASSES)]
         write_data_dir(folder / "data" / name, tables)
 
 
@@ -95,7 +100,8 @@ class Recipe:
         for name in ("utils", "path.sh", "cmd.sh"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "conf").mkdir()
-        (folder / "conf" / "context").symlink_to(ROOT / "conf" / "context")
+        for name in ("context", "task"):
+            (folder / "conf" / name).symlink_to(ROOT / "conf" / name)
         train_conf = merge(read_config(ROOT / "conf" / "train_asr.yaml"), SMALL)
         (folder / "conf" / "train.yaml").write_text(yaml.safe_dump(train_conf))
         (folder / "local").mkdir()

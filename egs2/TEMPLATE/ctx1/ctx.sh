@@ -14,6 +14,7 @@ fail() {
 SECONDS=0
 
 # General
+task=asr             # asr, slu (named entities, as tagged text) or cls (sentiment of an utterance).
 stage=1              # Start from this stage.
 stop_stage=15        # Stop after this stage.
 skip_stages=         # Stages to skip, separated by spaces.
@@ -39,6 +40,7 @@ min_wav_duration=0.1      # Shorter training utterances are left out, seconds.
 max_wav_duration=20       # Longer training utterances are left out, seconds.
 token_type=char           # char or bpe.
 nbpe=300                  # Number of sentencepiece units for bpe.
+tags=raw                  # Of slu: raw (18 types, as SLUE trains) or combined (the 7 that it scores).
 
 # Context
 context=none              # none, prev_text, generated or aware.
@@ -51,28 +53,32 @@ text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-a
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
 
-# Model
+# Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
 upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
 upstream_revision=        # Branch, tag or commit of the hub id.
 asr_config=               # Training configuration (required).
-asr_overlay=              # Configuration laid over it, such as conf/finetune_asr.yaml.
+asr_overlay=              # Configurations laid over it, such as conf/finetune_asr.yaml, separated by spaces.
 asr_args=                 # Further arguments of asr_train; they win over the configuration.
 asr_tag=                  # Name of the system (default: <configuration>_<context>).
 init_param=               # Checkpoint to start from, <file>[:src:dst:exclude] as ESPnet has it.
 
 # Decoding and scoring
-decoder=ctc               # ctc: batched greedy search; espnet: espnet2.bin.asr_inference.
-inference_config=         # Configuration of asr_inference (with --decoder espnet).
+decoder=ctc               # ctc: ours, in batches (greedy CTC; a class for cls); espnet: espnet2.bin.<task>_inference.
+inference_config=         # Configuration of <task>_inference (with --decoder espnet).
 inference_asr_model=valid.loss.ave.pth  # Checkpoint to decode with.
 score_opts=               # Options for local/score.sh.
 hf_repo=                  # Stage 14 uploads the packed model to this Hugging Face repository.
 
 help_message=$(
-    echo "Usage: $0 --train_set <name> --valid_set <name> --test_sets <names> --asr_config <yaml> [options]"
+    echo "Usage: $0 [--task asr|slu|cls] --train_set <name> --valid_set <name> --test_sets <names> --asr_config <yaml> [options]"
     echo "Run in a recipe's directory. Options and their defaults:"
     sed -n '/^# General/,/^help_message/{/^help_message/d; s/^\([a-z]\)/    --\1/; p}' "${BASH_SOURCE[0]}"
 )
 run_command=$(printf '%q ' "$0" "$@")
+for name in slu cls; do
+    set -- "${@/#--${name}_/--asr_}"
+    set -- "${@/#--inference_${name}_model/--inference_asr_model}"
+done
 . utils/parse_options.sh
 [ $# -eq 0 ] || fail "no positional arguments are taken, got: $*; '$0 --help' lists the options"
 
@@ -82,19 +88,25 @@ one_of() {  # <option> <value> <allowed>...
     shift 2
     [[ " $* " == *" ${value} "* ]] || fail "--${option} is '${value}'; it must be one of: $*"
 }
+one_of task "${task}" asr slu cls
 one_of context "${context}" none prev_text generated aware
 one_of token_type "${token_type}" char bpe
 one_of feats_type "${feats_type}" raw
 one_of audio_format "${audio_format}" flac wav
 one_of decoder "${decoder}" ctc espnet
 one_of pooling "${pooling}" tokens cls mean
+one_of tags "${tags}" raw combined
 for required in train_set valid_set test_sets asr_config; do
     [ -n "${!required}" ] || fail "--${required} is required; '$0 --help' lists the options"
 done
 [[ " ${valid_set} ${test_sets} " != *" ${train_set} "* ]] ||
     fail "the training set '${train_set}' may be neither --valid_set '${valid_set}' nor among --test_sets '${test_sets}'"
 [ -f "${asr_config}" ] || fail "no such configuration: ${asr_config} (option --asr_config)"
-[ -z "${asr_overlay}" ] || [ -f "${asr_overlay}" ] || fail "no such configuration: ${asr_overlay} (option --asr_overlay)"
+for overlay in ${asr_overlay}; do
+    [ -f "${overlay}" ] || fail "no such configuration: ${overlay} (option --asr_overlay)"
+done
+task_config=conf/task/${task}.yaml  # what the task changes in a configuration for asr
+[ "${task}" = asr ] || [ -f "${task_config}" ] || fail "no such configuration: ${task_config} (option --task)"
 context_config=conf/context/${context}.yaml
 [ -f "${context_config}" ] || fail "no such configuration: ${context_config} (option --context)"
 [ -z "${init_param}" ] || [ -f "${init_param%%:*}" ] || fail "no such checkpoint: ${init_param%%:*} (option --init_param)"
@@ -134,18 +146,38 @@ if [ "${decoder}" = espnet ] && "${decodes_with_context}"; then
     fail "--decoder espnet decodes speech alone; --context ${context} needs its context: use --decoder ctc"
 fi
 
+# What a task learns to say: the file in a formatted data directory, its name in ESPnet, its tokens.
+target=text
+target_name=text
 tokens_dir=data/token_list/${token_type}
-[ "${token_type}" = char ] || tokens_dir+=_unigram${nbpe}
-token_list=${tokens_dir}/tokens.txt
+asr_stats_dir=${expdir}/${task}_stats_${feats_type}_${token_type}
+case ${task} in
+    slu)
+        target=text.ner_${tags}
+        tokens_dir=data/token_list/ner_${tags}_${token_type}
+        asr_stats_dir=${expdir}/slu_stats_${feats_type}_${tags}_${token_type} ;;
+    cls)
+        target=utt2sentiment
+        target_name=label
+        token_type=word
+        tokens_dir=data/token_list/sentiment
+        asr_stats_dir=${expdir}/cls_stats_${feats_type} ;;
+esac
 bpemodel=none
-[ "${token_type}" = char ] || bpemodel=${tokens_dir}/bpe.model
-asr_stats_dir=${expdir}/asr_stats_${feats_type}_${token_type}
-[ "${token_type}" = char ] || asr_stats_dir+="${nbpe}"
-configs=("${asr_config}" ${asr_overlay:+"${asr_overlay}"})
-asr_exp=${expdir}/asr_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
+if [ "${token_type}" = bpe ]; then
+    tokens_dir+=_unigram${nbpe}
+    bpemodel=${tokens_dir}/bpe.model
+    asr_stats_dir+="${nbpe}"
+fi
+token_list=${tokens_dir}/tokens.txt
+configs=("${asr_config}")
+[ "${task}" = asr ] || configs+=("${task_config}")
+# shellcheck disable=SC2206  # overlays are separated by spaces
+configs+=(${asr_overlay})
+asr_exp=${expdir}/${task}_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
 inference_tag=decode_${decoder}
 [ "${decoder}" = ctc ] || [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
-inference_tag+=_asr_model_${inference_asr_model%.pth}
+inference_tag+=_${task}_model_${inference_asr_model%.pth}
 asr_model=${asr_exp}/${inference_asr_model}
 packed_model=${asr_exp}/$(basename "${asr_exp}")_${inference_asr_model%.pth}.zip
 
@@ -211,15 +243,25 @@ if runs 4; then
     for dset in ${train_set} ${valid_set} ${other_sets}; do
         refresh "${data_feats}/${dset}/.checked" "$(fingerprint "" "${data_feats}/${dset}")" -- \
             python3 -m espnet_ctx.bin.check_data "${data_feats}/${dset}"
+        [ "${task}" = slu ] || continue
+        # a blind test set has no entities to tag
+        [[ ! -f ${data_feats}/${dset}/utt2ner && " ${other_sets}" == *" ${dset} "* ]] ||
+            refresh "${data_feats}/${dset}/.tagged_${tags}" "$(fingerprint "" "${data_feats}/${dset}/"{text,utt2ner})" \
+                "${data_feats}/${dset}/${target}" -- \
+                python3 -m espnet_ctx.bin.tag_text --data_dir "${data_feats}/${dset}" --tags "${tags}" \
+                --out "${data_feats}/${dset}/${target}"
     done
 fi
 
 if runs 5; then
-    log "Stage 5: Generate token_list (${token_type}) from ${data_feats}/${train_set}/text"
-    refresh "${tokens_dir}/.done" "$(fingerprint "${token_type} ${nbpe}" "${data_feats}/${train_set}/text")" \
+    log "Stage 5: Generate token_list (${token_type}) from ${data_feats}/${train_set}/${target}"
+    _opts=
+    [ "${task}" != slu ] || _opts="--tags ${tags}"
+    # shellcheck disable=SC2086
+    refresh "${tokens_dir}/.done" "$(fingerprint "${token_type} ${nbpe}" "${data_feats}/${train_set}/${target}")" \
         "${token_list}" -- \
-        python3 -m espnet_ctx.bin.make_token_list --text "${data_feats}/${train_set}/text" \
-        --token_type "${token_type}" --nbpe "${nbpe}" --out "${tokens_dir}"
+        python3 -m espnet_ctx.bin.make_token_list --text "${data_feats}/${train_set}/${target}" \
+        --token_type "${token_type}" --nbpe "${nbpe}" --out "${tokens_dir}" ${_opts}
 fi
 
 if runs 6 && [ "${context}" != none ]; then
@@ -277,37 +319,41 @@ fi
 train_dir=${data_feats}/${train_set}
 valid_dir=${data_feats}/${valid_set}
 data_opts=(
-    --use_preprocessor true --token_type "${token_type}" --token_list "${token_list}" --bpemodel "${bpemodel}"
-    --cleaner none --g2p none --non_linguistic_symbols none
+    --use_preprocessor true --token_type "${token_type}" --token_list "${token_list}"
     --train_data_path_and_name_and_type "${train_dir}/wav.scp,speech,sound"
-    --train_data_path_and_name_and_type "${train_dir}/text,text,text"
+    --train_data_path_and_name_and_type "${train_dir}/${target},${target_name},text"
     --valid_data_path_and_name_and_type "${valid_dir}/wav.scp,speech,sound"
-    --valid_data_path_and_name_and_type "${valid_dir}/text,text,text"
+    --valid_data_path_and_name_and_type "${valid_dir}/${target},${target_name},text"
 )
-data_files=("${train_dir}/"{wav.scp,text,utt2num_samples} "${valid_dir}/"{wav.scp,text,utt2num_samples} "${token_list}")
+[ "${task}" = cls ] ||
+    data_opts+=(--bpemodel "${bpemodel}" --cleaner none --g2p none --non_linguistic_symbols none)
+data_files=(
+    "${train_dir}/"{wav.scp,"${target}",utt2num_samples} "${valid_dir}/"{wav.scp,"${target}",utt2num_samples} "${token_list}"
+)
+target_shape=${target_name}_shape.${token_type}
 
 if runs 9; then
-    log "Stage 9: ASR collect stats: train_set=${train_dir}, valid_set=${valid_dir}"
+    log "Stage 9: ${task^^} collect stats: train_set=${train_dir}, valid_set=${valid_dir}"
     collect_stats() {
         local name
         write_run_sh "${asr_stats_dir}" 9
-        log "ASR collect-stats started... log: '${asr_stats_dir}/stats.log'"
+        log "${task^^} collect-stats started... log: '${asr_stats_dir}/stats.log'"
         # shapes only: with extract_feats_in_collect_stats=false ESPnet builds no model
         ${train_cmd} "${asr_stats_dir}/stats.log" \
-            python3 -m espnet2.bin.asr_train --collect_stats true "${data_opts[@]}" --num_workers 0 \
+            python3 -m "espnet2.bin.${task}_train" --collect_stats true "${data_opts[@]}" --num_workers 0 \
             --train_shape_file "${train_dir}/wav.scp" --valid_shape_file "${valid_dir}/wav.scp" \
             --model_conf extract_feats_in_collect_stats=false --output_dir "${asr_stats_dir}"
         for name in train valid; do
-            awk -v N="$(wc -l < "${token_list}")" '{ print $0 "," N }' "${asr_stats_dir}/${name}/text_shape" \
-                > "${asr_stats_dir}/${name}/text_shape.${token_type}"
+            awk -v N="$(wc -l < "${token_list}")" '{ print $0 "," N }' "${asr_stats_dir}/${name}/${target_name}_shape" \
+                > "${asr_stats_dir}/${name}/${target_shape}"
         done
     }
     refresh "${asr_stats_dir}/.done" "$(fingerprint "${token_type} ${nbpe}" "${data_files[@]}")" \
-        "${asr_stats_dir}/"{train,valid}/{speech_shape,text_shape."${token_type}"} -- collect_stats
+        "${asr_stats_dir}/"{train,valid}/{speech_shape,"${target_shape}"} -- collect_stats
 fi
 
 if runs 10; then
-    log "Stage 10: ASR Training: train_set=${train_dir}, valid_set=${valid_dir}"
+    log "Stage 10: ${task^^} Training: train_set=${train_dir}, valid_set=${valid_dir}"
     [ -f "${asr_stats_dir}/.done" ] || fail "${asr_stats_dir} is not whole: run stage 9"
     train_opts=(--seed "${seed}")
     [ -z "${upstream}" ] || train_opts+=(--encoder_conf "upstream=${upstream}")
@@ -359,20 +405,32 @@ if runs 10; then
         fi
         while [ -e "${asr_exp}/train.${n}.log" ]; do n=$((n + 1)); done
         [ ! -e "${asr_exp}/train.log" ] || mv "${asr_exp}/train.log" "${asr_exp}/train.${n}.log"
-        log "ASR training started... log: '${asr_exp}/train.log'"
+        log "${task^^} training started... log: '${asr_exp}/train.log'"
         # shellcheck disable=SC2086
         ${cuda_cmd} --gpu "${ngpu}" --num-threads "${OMP_NUM_THREADS}" "${asr_exp}/train.log" \
-            "${launch[@]}" -m espnet2.bin.asr_train "${data_opts[@]}" --ngpu "${ngpu}" --resume true \
+            "${launch[@]}" -m "espnet2.bin.${task}_train" "${data_opts[@]}" --ngpu "${ngpu}" --resume true \
             --fold_length 80000 --train_shape_file "${asr_stats_dir}/train/speech_shape" \
-            --fold_length 150 --train_shape_file "${asr_stats_dir}/train/text_shape.${token_type}" \
+            --fold_length 150 --train_shape_file "${asr_stats_dir}/train/${target_shape}" \
             --valid_shape_file "${asr_stats_dir}/valid/speech_shape" \
-            --valid_shape_file "${asr_stats_dir}/valid/text_shape.${token_type}" \
+            --valid_shape_file "${asr_stats_dir}/valid/${target_shape}" \
             --output_dir "${asr_exp}" --config "${asr_exp}/train.yaml" "${train_opts[@]}" ${asr_args} &
         training=$!
         tail -n +1 -F --pid="${training}" "${asr_exp}/train.log" 2> /dev/null | utils/training_progress.py || true
         wait "${training}" || fail "training stopped; the whole log: ${asr_exp}/train.log"
     }
     refresh "${asr_exp}/.trained" "${same_result}" "${asr_model}" "${asr_exp}/config.yaml" -- train
+fi
+
+# What decoding writes, and what ESPnet's command for it calls the model.
+decoded_files=(text token token_int score)
+best=1best_recog
+model_option=${task}
+espnet_opts=()
+if [ "${task}" = cls ]; then
+    decoded_files=(text token score)
+    best=prediction
+    model_option=classification
+    espnet_opts=(--output_all_probabilities true)
 fi
 
 if runs 11; then
@@ -390,26 +448,29 @@ if runs 11; then
         mkdir -p "${logdir}"
         log "Decoding $1 started... log: '${logdir}'"
         if [ "${decoder}" = ctc ]; then
+            local command=ctc_inference
+            [ "${task}" != cls ] || command=cls_inference
             "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1/context.scp")
-            ${_cmd} "${logdir}/ctc_inference.log" \
-                python3 -m espnet_ctx.bin.ctc_inference --config "${asr_exp}/config.yaml" --model "${asr_model}" \
+            ${_cmd} "${logdir}/${command}.log" \
+                python3 -m "espnet_ctx.bin.${command}" --config "${asr_exp}/config.yaml" --model "${asr_model}" \
                 --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" \
                 --num_threads "${OMP_NUM_THREADS}" "${opts[@]}"
             return
         fi
-        [ -z "${inference_config}" ] || opts=(--config "${inference_config}")
+        opts=("${espnet_opts[@]}")
+        [ -z "${inference_config}" ] || opts+=(--config "${inference_config}")
         _nj=$(wc -l < "${data}/wav.scp")
         _nj=$((inference_nj < _nj ? inference_nj : _nj))
         for n in $(seq "${_nj}"); do parts+=("${logdir}/keys.${n}.scp"); done
         utils/split_scp.py "${data}/wav.scp" "${parts[@]}"
         rm -rf "${logdir}"/output.*
-        ${_cmd} JOB=1:"${_nj}" "${logdir}/asr_inference.JOB.log" \
-            python3 -m espnet_ctx -m espnet2.bin.asr_inference --batch_size 1 --ngpu "${_ngpu}" \
+        ${_cmd} JOB=1:"${_nj}" "${logdir}/${task}_inference.JOB.log" \
+            python3 -m espnet_ctx -m "espnet2.bin.${task}_inference" --batch_size 1 --ngpu "${_ngpu}" \
             --data_path_and_name_and_type "${data}/wav.scp,speech,sound" --key_file "${logdir}/keys.JOB.scp" \
-            --asr_train_config "${asr_exp}/config.yaml" --asr_model_file "${asr_model}" \
+            "--${model_option}_train_config" "${asr_exp}/config.yaml" "--${model_option}_model_file" "${asr_model}" \
             --output_dir "${logdir}/output.JOB" "${opts[@]}"
-        for f in token token_int score text; do
-            sort "${logdir}"/output.*/1best_recog/"${f}" > "${dir}/${f}.part"
+        for f in "${decoded_files[@]}"; do
+            sort "${logdir}"/output.*/"${best}/${f}" > "${dir}/${f}.part"
             mv "${dir}/${f}.part" "${dir}/${f}"
         done
     }
@@ -423,7 +484,7 @@ if runs 11; then
         fi
         write_run_sh "${asr_exp}/${inference_tag}" 11
         refresh "${asr_exp}/${inference_tag}/${dset}/.decoded" "$(fingerprint "${decoder}" "${_files[@]}")" \
-            "${asr_exp}/${inference_tag}/${dset}/"{text,token,token_int,score} -- decode_set "${dset}"
+            "${decoded_files[@]/#/${asr_exp}/${inference_tag}/${dset}/}" -- decode_set "${dset}"
     done
 fi
 
@@ -432,9 +493,26 @@ if runs 12; then
     _opts=
     [ "${token_type}" = char ] || _opts="--bpemodel ${bpemodel}"
     _files=()
+    score_understanding() {  # <set> <decoded>: nothing for a blind test set
+        local ref=${data_feats}/$1/${target} score=score_sentiment
+        local -a opts=()
+        [ "${task}" = cls ] || score=score_ner opts=(--tags "${tags}" --kaldi)
+        [ -f "${ref}" ] || { log "Not scored: ${ref} is not there (a blind test set)"; return; }
+        compare() {  # <decoded>
+            mkdir -p "$1/${score}"
+            cp "${ref}" "$1/${score}/ref"  # for tests between systems
+            python3 -m "espnet_ctx.bin.${score}" --ref "$1/${score}/ref" --hyp "$1/text" --json "$1/${score}/result.json" "${opts[@]}"
+        }
+        refresh "$2/.scored" "$(fingerprint "${tags}" "${ref}" "$2/text")" "$2/${score}/"{ref,result.json} -- compare "$2"
+        _files+=("$2/${score}/result.json")
+    }
     for dset in ${test_sets}; do
         _dir=${asr_exp}/${inference_tag}/${dset}
         [ -f "${_dir}/.decoded" ] || fail "${_dir} is not whole: run stage 11"
+        if [ "${task}" != asr ]; then
+            score_understanding "${dset}" "${_dir}"
+            continue
+        fi
         # shellcheck disable=SC2086
         refresh "${_dir}/.scored" "$(fingerprint "" "${data_feats}/${dset}/"{text,utt2spk} "${_dir}/text")" \
             "${_dir}/score_"{wer,cer}/result.txt -- \
@@ -448,15 +526,24 @@ if runs 12; then
         python3 -m espnet_ctx.bin.show_results "${asr_exp}" > "${asr_exp}/RESULTS.md.part"
         mv "${asr_exp}/RESULTS.md.part" "${asr_exp}/RESULTS.md"
     }
-    refresh "${asr_exp}/.results" "$(fingerprint "${score_opts}" "${_files[@]}" local/score.sh)" \
-        "${asr_exp}/RESULTS.md" -- show_results
-    cat "${asr_exp}/RESULTS.md"
+    if [ "${#_files[@]}" -gt 0 ]; then
+        refresh "${asr_exp}/.results" "$(fingerprint "${score_opts}" "${_files[@]}" local/score.sh)" \
+            "${asr_exp}/RESULTS.md" -- show_results
+        cat "${asr_exp}/RESULTS.md"
+    fi
 fi
 
 if runs 13; then
     log "Stage 13: Pack model: ${packed_model}"
     [ -f "${asr_exp}/${inference_tag}/${test_sets%% *}/.decoded" ] ||
         fail "${asr_exp}/${inference_tag}/${test_sets%% *} is not whole: run stage 11, whose hypotheses test the pack"
+    case ${task} in
+        asr) hub_task=automatic-speech-recognition espnet_class=Speech2Text ;;
+        slu) hub_task=automatic-speech-recognition espnet_class=Speech2Understand ;;
+        cls) hub_task=audio-classification espnet_class=Classification ;;
+    esac
+    pack_command=(espnet_ctx -m espnet2.bin.pack "${task}")
+    [ "${task}" != slu ] || pack_command=(espnet_ctx.bin.pack_slu)
     write_readme() {
         local version
         version=$(python3 -c 'import espnet_ctx; print(espnet_ctx.__version__)')
@@ -466,21 +553,30 @@ library_name: espnet
 tags:
 - espnet
 - espnet_ctx
-- automatic-speech-recognition
+- ${hub_task}
 ---
 # $(basename "${asr_exp}")
 
 An ESPnet2 model trained with the plugin **espnet_ctx** (version ${version}, context: ${context}), which it needs:
-its \`config.yaml\` names classes (\`context_ssl\`, \`context_asr\`) that ESPnet alone does not know.
+its \`config.yaml\` names classes (\`context_ssl\`, \`context_${task}\`) that ESPnet alone does not know.
 
     pip install espnet_ctx==${version} espnet_model_zoo
 
     import espnet_ctx  # registers with ESPnet
-    from espnet2.bin.asr_inference import Speech2Text
-    speech2text = Speech2Text.from_pretrained("$(basename "${packed_model}")")  # or its name on the Hugging Face Hub
+$(usage)
 
 $(cat "${asr_exp}/RESULTS.md" 2> /dev/null)
 READ
+    }
+    usage() {
+        if [ "${task}" = cls ]; then
+            echo "    from espnet2.bin.cls_inference import Classification"
+            echo "    from espnet_model_zoo.downloader import ModelDownloader"
+            echo "    classify = Classification(**ModelDownloader().unpack_local_file(\"$(basename "${packed_model}")\"))"
+            return
+        fi
+        echo "    from espnet2.bin.${task}_inference import ${espnet_class}"
+        echo "    ${espnet_class,,} = ${espnet_class}.from_pretrained(\"$(basename "${packed_model}")\")  # or its name on the Hugging Face Hub"
     }
     pack() {
         local first=${test_sets%% *}
@@ -490,15 +586,15 @@ READ
         write_readme
         [ ! -f "${asr_exp}/RESULTS.md" ] || opts+=(--option "${asr_exp}/RESULTS.md")
         [ ! -d "${asr_exp}/images" ] || opts+=(--option "${asr_exp}/images")
-        [ "${token_type}" = char ] || opts+=(--option "${bpemodel}")
+        [ "${bpemodel}" = none ] || opts+=(--option "${bpemodel}")
         rm -f "${packed_model%.zip}.part.zip"
         ${train_cmd} "${asr_exp}/pack.log" \
-            python3 -m espnet_ctx -m espnet2.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" \
-            --asr_model_file "${asr_model}" "${opts[@]}" --outpath "${packed_model%.zip}.part.zip"
+            python3 -m "${pack_command[@]}" "--${model_option}_train_config" "${asr_exp}/config.yaml" \
+            "--${model_option}_model_file" "${asr_model}" "${opts[@]}" --outpath "${packed_model%.zip}.part.zip"
         log "Loading the packed model in a clean process and decoding one utterance... log: '${asr_exp}/check_pack.log'"
         ${train_cmd} "${asr_exp}/check_pack.log" \
             python3 -m espnet_ctx.bin.check_pack --pack "${packed_model%.zip}.part.zip" \
-            --data_dir "${data_feats}/${first}" --hyp "${asr_exp}/${inference_tag}/${first}/text" \
+            --task "${task}" --data_dir "${data_feats}/${first}" --hyp "${asr_exp}/${inference_tag}/${first}/text" \
             --decoder "${decoder}" "${check_opts[@]}"
         grep -A 3 '^Utterance ' "${asr_exp}/check_pack.log"
         mv "${packed_model%.zip}.part.zip" "${packed_model}"
@@ -526,12 +622,14 @@ fi
 if runs 15; then
     log "Stage 15: Report over all systems in ${expdir}"
     shopt -s nullglob
-    refresh "${expdir}/report/.done" \
-        "$(fingerprint "$(cd "${expdir}" && ls -d asr_*/*/*/score_wer seed*/asr_*/*/*/score_wer 2> /dev/null)" \
-            "${expdir}"/{,seed*/}asr_*/{RESULTS*.md,train*.log} "${expdir}"/{,seed*/}asr_*/*/*/score_*/result.*)" \
-        "${expdir}/report/report.md" -- \
-        python3 -m espnet_ctx.bin.report --exp "${expdir}" --out "${expdir}/report" > /dev/null
-    cat "${expdir}/report/report.md"
+    report=${expdir}/report
+    [ "${task}" = asr ] || report+=_${task}
+    refresh "${report}/.done" \
+        "$(fingerprint "$(cd "${expdir}" && ls -d "${task}"_*/*/*/score_* seed*/"${task}"_*/*/*/score_* 2> /dev/null)" \
+            "${expdir}"/{,seed*/}"${task}"_*/{RESULTS*.md,train*.log} "${expdir}"/{,seed*/}"${task}"_*/*/*/score_*/result.*)" \
+        "${report}/report.md" -- \
+        python3 -m espnet_ctx.bin.report --exp "${expdir}" --task "${task}" --out "${report}" > /dev/null
+    cat "${report}/report.md"
 fi
 
 log "Successfully finished. [elapsed=${SECONDS}s]"
