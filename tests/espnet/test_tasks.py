@@ -78,6 +78,8 @@ ROOT = Path(__file__).parents[2]
 # training configurations, each alone and under the overlays that belong to it
 TRAINING = sorted(p for pattern in ("conf/train*.yaml", "egs2/*/*/conf/train*.yaml") for p in ROOT.glob(pattern))
 CONFIGS = [[p] for p in TRAINING] + [[p, f] for p in TRAINING for f in sorted(p.parent.glob("finetune*.yaml"))]
+TOP, BASE = ROOT / "conf/train_asr.yaml", ROOT / "conf/published/wav2vec2-base.yaml"
+PUBLISHED = [[BASE]] + [[BASE, ROOT / f"conf/published/{name}.yaml"] for name in ("hubert-base", "wav2vec2-large", "sentiment")]
 OVERLAYS = sorted((ROOT / "conf/context").glob("*.yaml"))
 
 
@@ -98,6 +100,34 @@ def test_every_configuration_builds_its_model(configs, overlay, upstream_dir, tm
     assert (model.encoder.injection is None) == (overlay.stem == "none")
     assert (model.alpha > 0) == (overlay.stem == "aware")
     ASRTask.build_optimizers(args, model)
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda c: "+".join(p.stem for p in c))
+@pytest.mark.parametrize("task", ["slu", "cls"])
+def test_every_task_builds_with_the_published_settings(task, published, upstream_dir, tmp_path):
+    from espnet_ctx.bin import merge_config  # registers with ESPnet, before its tasks are looked up
+
+    from espnet2.schedulers.tristage_lr import TristageLR  # isort: skip
+    from espnet2.tasks.cls import CLSTask  # isort: skip
+    from espnet2.tasks.slu import SLUTask  # isort: skip
+
+    overlays = [ROOT / f"conf/task/{task}.yaml", *published, ROOT / "conf/context/aware.yaml"]
+    merge_config.main([str(TOP), *map(str, overlays), "--out", str(tmp_path / "train.yaml")])
+    of_task = {"slu": SLUTask, "cls": CLSTask}[task]
+    (tmp_path / "labels").write_text("a Negative\nb Positive\nc Neutral\n")
+    args = of_task.get_parser().parse_args(
+        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir()}",
+         "--encoder_conf", "context_dim=12", "--train_data_path_and_name_and_type", f"{tmp_path}/labels,label,text"]
+    )
+    args.token_list = ["Negative", "Neutral", "Positive", "<unk>"] if task == "cls" else ["<blank>", "<unk>", "a", "<sos/eos>"]
+    model = of_task.build_model(args)
+    assert type(model).__name__ == f"Context{task.upper()}Model" and model.alpha == 0.5
+    assert model.encoder.upstream.mask_time_prob == args.encoder_conf["upstream_conf"]["mask_time_prob"] >= 0.65
+    (optimizer,) = of_task.build_optimizers(args, model)
+    assert len(optimizer.param_groups) == 1  # one rate for all weights
+    # adam takes what optim_conf says, and the schedule what scheduler_conf says
+    assert args.scheduler == "tristagelr" and tuple(optimizer.param_groups[0]["betas"]) == (0.9, 0.98)
+    TristageLR(optimizer, **args.scheduler_conf)
 
 
 def test_an_unknown_key_in_a_configuration_fails(tmp_path, capsys):
