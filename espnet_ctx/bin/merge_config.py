@@ -26,10 +26,8 @@ def merge(base: dict, overlay: dict) -> dict:
     """A new mapping: `overlay`'s values replace `base`'s, except that two mappings are merged in the same way."""
     result = dict(base)
     for key, value in overlay.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        if isinstance(value, Replace):
-            value, both = dict(value), False
-        result[key] = merge(result[key], value) if both else value
+        below = result.get(key) if not isinstance(value, Replace) else None
+        result[key] = merge(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
     return result
 
 

@@ -299,7 +299,7 @@ class TestMakeTokenList:
     def test_tags_are_one_piece_each(self, tmp_path):
         texts = {f"u{i}": "the flour of $ anna ] and the mill of % paris ]" for i in range(20)}
         write_table(tmp_path / "text", texts)
-        options = ["--token_type", "bpe", "--nbpe", "40", "--tags", "combined"]
+        options = ["--token_type", "bpe", "--nbpe", "28", "--tags", "combined"]
         make_token_list.main(["--text", str(tmp_path / "text"), *options, "--out", str(tmp_path / "tokens")])
         tokens = (tmp_path / "tokens/tokens.txt").read_text().splitlines()
         assert {f"▁{tag}" for tag in "!@#$%^&]"} <= set(tokens)
@@ -330,6 +330,8 @@ class TestMergeConfig:
         merge_config.main([*files, "--out", str(tmp_path / "out.yaml")])
         merged = yaml.safe_load((tmp_path / "out.yaml").read_text())
         assert merged == {"model": "a", "model_conf": {"weights": [1, 2], "alpha": 0.5}}
+        merge_config.main([files[1], "--out", str(tmp_path / "out.yaml")])  # with nothing below it
+        assert yaml.safe_load((tmp_path / "out.yaml").read_text()) == {"model_conf": {"weights": [1, 2]}}
 
     def test_nested_keys_merge_and_others_are_replaced(self, tmp_path):
         (tmp_path / "a.yaml").write_text(
