@@ -31,6 +31,31 @@ _DAMAGE = (
 )
 
 
+def fetch_archive(
+    url: str, contents: Sequence[str], out, instead: str, checksum: str | None = None, md5sum: str | None = None
+) -> None:
+    """Download an archive and unpack folders of it; what is there already stays.
+
+    Args:
+        url: of a zip or tar file.
+        contents: the wanted folders in it, such as `LibriSpeech/dev-clean`.
+        out: folder that they are put into, by their last names, and the archive with them.
+        instead: how to give the data otherwise, for messages.
+        checksum: of the archive, see `fetch`.
+        md5sum: URL of a list that has the checksum, see `listed_md5`; in place of `checksum`.
+
+    Raises:
+        UserError: see `fetch`, `listed_md5` and `unpack`.
+    """
+    out = Path(out)
+    if all((out / Path(content).name).exists() for content in contents):
+        return
+    archive = out / Path(url).name
+    if not archive.exists():
+        fetch(url, archive, instead, listed_md5(md5sum, archive.name, instead) if md5sum else checksum)
+    unpack(archive, contents, out)
+
+
 def fetch(url: str, path, instead: str, checksum: str | None = None) -> None:
     """Download a file; one that is there stays.
 

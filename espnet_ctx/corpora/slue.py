@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from espnet_ctx.corpora.download import fetch_archive
 from espnet_ctx.corpora.tables import TSV, read_rows
 from espnet_ctx.files import UserError, whole_file
 from espnet_ctx.scoring.slue_text import Span, tag_text
@@ -19,6 +20,8 @@ FOLDERS = {
     "voxpopuli": {"train": "fine-tune", "valid": "dev", "test": "test"},
     "voxceleb": {"train": "fine-tune_raw", "valid": "dev_raw", "test": "test_raw"},
 }
+URL = "https://public-dataset-model-store.awsdev.asapp.com/users/sshon/public/slue/slue-{corpus}_v0.2_blind.zip"
+DOWNLOADS = Path("downloads")
 HF_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -207,18 +210,22 @@ def read_tagged(path, tags: str) -> list[str]:
 
 def add_release_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a release is, to be read by `release_from`."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--slue_dir", type=Path, help="folder of the unpacked official release")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--slue_dir", type=Path, help="folder of the unpacked official release (default: it is downloaded)")
     source.add_argument("--hf_copy", help="the Hugging Face copy: asapp/slue, or a folder of it")
     parser.add_argument("--hf_revision", help="branch, tag or commit of the hub's copy (default: the newest)")
-    parser.add_argument(
-        "--audio_dir", type=Path, default=Path("downloads/audio"), help="recordings of the copy (default: downloads/audio)"
-    )
+    parser.add_argument("--url", default=URL, help="of the official release, {corpus} for its name (default: %(default)s)")
+    parser.add_argument("--checksum", help="of the archive: sha256:<hex> or md5:<hex> (default: none is published)")
     parser.add_argument("--datadir", type=Path, default=Path("data"), help="where to write (default: data)")
 
 
 def release_from(corpus: str, args: argparse.Namespace) -> OfficialRelease | HfCopy:
-    """Make the release that the options name."""
-    if args.slue_dir is not None:
-        return OfficialRelease(corpus, args.slue_dir)
-    return HfCopy(corpus, args.hf_copy, args.audio_dir, args.hf_revision)
+    """Make the release that the options name, downloading the official one where none is named."""
+    if args.hf_copy is not None:
+        return HfCopy(corpus, args.hf_copy, DOWNLOADS / f"slue-{corpus}-audio", args.hf_revision)
+    folder = args.slue_dir
+    if folder is None:
+        folder = DOWNLOADS / f"slue-{corpus}"
+        instead = "--local_data_opts '--slue_dir <folder>'"
+        fetch_archive(args.url.format(corpus=corpus), [folder.name], DOWNLOADS, instead, args.checksum)
+    return OfficialRelease(corpus, folder)

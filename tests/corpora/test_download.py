@@ -135,7 +135,7 @@ def archive(server, tmp_path):
 
     def run(name, *contents, extra=()):
         options = ["--out", str(tmp_path / "downloads"), "--instead", "--dir <folder>", *extra]
-        fetch_archive.main(["--url", f"{server.url}/{name}", "--content", *contents, *options])
+        fetch_archive.main(["--url", f"{server.url}/{name}", "--contents", *contents, *options])
         return sorted(path.name for path in (tmp_path / "downloads").iterdir())
 
     server.files |= {"c.zip": packed("zip"), "c.tgz": packed("tar")}

@@ -16,14 +16,14 @@ help_message="Usage: $0 [--librilight_dir <folder>] [--librispeech_dir <folder>]
 
 if [ -z "${librilight_dir}" ]; then
     librilight_dir=downloads/librispeech_finetuning
-    python3 -m espnet_ctx.bin.fetch_archive --url "${url}" --checksum "${checksum}" --content librispeech_finetuning \
+    python3 -m espnet_ctx.bin.fetch_archive --url "${url}" --checksum "${checksum}" --contents librispeech_finetuning \
         --out downloads --instead "--local_data_opts '--librilight_dir <folder>'"
 fi
 if [ -z "${librispeech_dir}" ]; then
     librispeech_dir=downloads/LibriSpeech
     for part in ${parts//,/ }; do
         python3 -m espnet_ctx.bin.fetch_archive --url "${librispeech_url}/${part}.tar.gz" \
-            --md5sum "${librispeech_url}/md5sum.txt" --content "LibriSpeech/${part}" --out "${librispeech_dir}" \
+            --md5sum "${librispeech_url}/md5sum.txt" --contents "LibriSpeech/${part}" --out "${librispeech_dir}" \
             --instead "--local_data_opts '--librispeech_dir <folder>'"
     done
 fi

@@ -11,6 +11,6 @@ help_message="Usage: $0 [--librispeech_dir <folder>] [--part dev-clean] [--url <
 if [ -z "${librispeech_dir}" ]; then
     librispeech_dir=downloads/LibriSpeech
     python3 -m espnet_ctx.bin.fetch_archive --url "${url}/${part}.tar.gz" --md5sum "${url}/md5sum.txt" \
-        --content "LibriSpeech/${part}" --out "${librispeech_dir}" --instead "--local_data_opts '--librispeech_dir <folder>'"
+        --contents "LibriSpeech/${part}" --out "${librispeech_dir}" --instead "--local_data_opts '--librispeech_dir <folder>'"
 fi
 python3 local/prepare.py --librispeech_dir "${librispeech_dir}" --part "${part}" --datadir data

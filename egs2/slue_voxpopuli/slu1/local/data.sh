@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stage 1: SLUE-VoxPopuli with its named entities -> data/{train,valid,test}; the options are those of asr1.
+# Stage 1: SLUE-VoxPopuli with its named entities -> data/{train,valid,test}; --help lists the options.
 set -euo pipefail
 
-exec "$(dirname "${BASH_SOURCE[0]}")/../../asr1/local/data.sh" --task slu "$@"
+exec python3 "$(dirname "${BASH_SOURCE[0]}")/../../asr1/local/prepare.py" --task slu "$@"
