@@ -28,14 +28,23 @@ part() {  # <first stage> <last stage> <command>...: those of the stages that we
     [ "${first}" -gt "${last}" ] || "${@:3}" --stage "${first}" --stop_stage "${last}"
 }
 
-part 1 10 base "${options[@]}"
-for name in ${systems}; do part 6 9 system "${name}" "${name}" "${options[@]}"; done
 trap 'trap "" TERM; kill 0; exit 130' INT  # jobs in the background do not hear Ctrl-C
-pids=()
+labelled() { "${@:2}" > >(sed -u "s/^/[$1] /") 2>&1; }
+
+part 1 9 base "${options[@]}"
+labelled base part 10 10 base "${options[@]}" &
+base_pid=$!
 failed=false
+for name in ${systems}; do  # meanwhile; a failure loses no epoch of the base
+    part 6 7 ctx "${name}" --asr_tag "${name}" "${options[@]}" || failed=true
+done
+wait "${base_pid}" || failed=true
+! "${failed}" || exit 1
+for name in ${systems}; do part 6 9 system "${name}" "${name}" "${options[@]}"; done
+pids=()
 for name in ${systems}; do
     [ "${#pids[@]}" -lt 2 ] || wait "${pids[-2]}" || failed=true  # two at a time
-    part 10 12 system "${name}" "${name}" "${options[@]}" > >(sed -u "s/^/[${name}] /") 2>&1 &
+    labelled "${name}" part 10 12 system "${name}" "${name}" "${options[@]}" &
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "${pid}" || failed=true; done
