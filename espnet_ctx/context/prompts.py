@@ -7,31 +7,47 @@ file works in the same way. Its keys:
       template: text with `{previous}` in it: the previous texts, oldest first, one a line
       stop: texts that end the answer
     instruct:        the same two keys, for models with a chat template; ours is then the user's turn
+    examples:        questions with answers that the base form shows first (may be left out)
+      - previous: previous texts
+        answer: what to answer
     max_new_tokens:  limit of the answer in tokens
     post:
       labels: what models write before their answer ("topic", "the title is"), case ignored
-      max_words: limit of the answer in words
+      max_words: limit of the answer in words (of each item)
+      items: how many items of a list are kept, as segments (default: 1, no list)
 """
 
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from espnet_ctx.context.provenance import sha256_of
+from espnet_ctx.context.segments import join_segments
 from espnet_ctx.files import UserError
 
 FOLDER = Path(__file__).with_name("prompts")
 SLOT = "{previous}"
+BETWEEN_EXAMPLES = "\n\n\n"
+# Reasoning models say what they think first.
+THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 # "Sure, here is a title:", "Certainly!", "Here's what could come next:"
 PREAMBLE = re.compile(
     r"^(?:(?:sure|certainly|of course|okay)(?:[!.]|,\s*(?=here))\s*)?"
     r"(?:here(?:'s|’s| is| are)\b[^:\n]*:\s*)?",
     re.IGNORECASE,
 )
+# What assistants say instead of an answer; people who refuse something in a talk say other verbs.
+REFUSAL = re.compile(
+    r"^(?:(?:i(?:'m|’m| am) )?(?:sorry|afraid)[,.]? (?:but )?)?(?:i (?:can(?:not|'t|’t)|(?:am|'m|’m) (?:not able|unable) to)"
+    r" (?:help|assist|provide|answer|determine|identify|comply|fulfill|generate|predict)\b|as an? (?:ai|language model)\b)",
+    re.IGNORECASE,
+)
+BULLET = re.compile(r"^(?:[-*•]\s+|\(?\d{1,2}[.):]\s+)")
+BETWEEN_ITEMS = " / "  # of a list on one line
 MARKS = " \t\"'`“”‘’«»*_#"
 
 
@@ -42,9 +58,18 @@ class Form:
     template: str
     stop: tuple[str, ...]
 
-    def render(self, previous: str) -> str:
-        """The template with the previous texts in their place."""
-        return self.template.replace(SLOT, previous)
+    def render(self, previous: str, examples: "Sequence[Example]" = ()) -> str:
+        """The template with the previous texts in their place, after answered examples."""
+        shown = [self.template.replace(SLOT, e.previous) + f" {e.answer}" for e in examples]
+        return BETWEEN_EXAMPLES.join([*shown, self.template.replace(SLOT, previous)])
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and its answer, for models that only complete texts."""
+
+    previous: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -57,25 +82,53 @@ class Prompt:
     max_new_tokens: int
     labels: tuple[str, ...]
     max_words: int
+    items: int = 1
+    examples: tuple[Example, ...] = ()
 
     @property
     def sha256(self) -> str:
         """Hash of everything in the prompt but its name."""
-        content = {k: v for k, v in asdict(self).items() if k != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return sha256_of({k: v for k, v in asdict(self).items() if k != "name"})
+
+    @property
+    def asked_sha256(self) -> str:
+        """Hash of what the LLM is asked; how its answers are cleaned does not count."""
+        return sha256_of({key: asdict(self)[key] for key in ("base", "instruct", "examples")})
+
+    def with_examples(self, number: int | None) -> "Prompt":
+        """The prompt with its first examples only; None: all of them.
+
+        Raises:
+            UserError: it has fewer.
+        """
+        if number is not None and not 0 <= number <= len(self.examples):
+            raise UserError(f"--num_shots is {number}: prompt '{self.name}' has examples for 0 to {len(self.examples)}")
+        return replace(self, examples=self.examples[:number])
 
     def clean(self, answer: str) -> str:
-        """The answer itself, on one line: no preamble, label, quotes or markdown, first line, at most
-        `max_words` words.
+        """The answer itself, on one line: no thoughts, preamble, label, bullets, quotes or markdown, first
+        line, at most `max_words` words; of a list the first `items` items, as segments.
 
-        Returns an empty string when nothing is left.
+        Returns an empty string when nothing is left, and for a refusal.
         """
-        text = PREAMBLE.sub("", answer.strip()).strip()
+        text = PREAMBLE.sub("", THOUGHTS.sub("", answer).strip()).strip()
         marks = f"[{re.escape(MARKS)}]*"
         for label in sorted(self.labels, key=len, reverse=True):
             text = re.sub(rf"^{marks}{re.escape(label)}{marks}:{marks}", "", text, count=1, flags=re.IGNORECASE)
-        first_line = text.strip().split("\n", 1)[0]
-        return " ".join(first_line.strip(MARKS).split()[: self.max_words])
+        if is_refusal(text):
+            return ""
+        lines = [line for line in text.strip().split("\n") if line.strip()]
+        if self.items > 1 and len(lines) == 1:
+            lines = lines[0].split(BETWEEN_ITEMS)
+        return join_segments([self._clean_line(line) for line in lines[: self.items]])
+
+    def _clean_line(self, line: str) -> str:
+        return " ".join(BULLET.sub("", line.strip()).strip(MARKS).split()[: self.max_words])
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether an answer is none: the model says that it cannot or that it is a model."""
+    return REFUSAL.search(THOUGHTS.sub("", answer).strip()) is not None
 
 
 def prompt_names() -> list[str]:
@@ -99,18 +152,21 @@ def load_prompt(name_or_path: str) -> Prompt:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{path} is not YAML: {e}") from None
-    fields = _keys(path, "the file", tree, {"base": dict, "instruct": dict, "max_new_tokens": int, "post": dict})
-    post = _keys(path, "post", fields["post"], {"labels": list, "max_words": int})
-    for key, value in (("max_new_tokens", fields["max_new_tokens"]), ("max_words", post["max_words"])):
+    types = {"base": dict, "instruct": dict, "max_new_tokens": int, "post": dict}
+    fields = _keys(path, "the file", tree, types, {"examples": []})
+    post = _keys(path, "post", fields["post"], {"labels": list, "max_words": int}, {"items": 1})
+    limits = {"max_new_tokens": fields["max_new_tokens"], "max_words": post["max_words"], "items": post["items"]}
+    for key, value in limits.items():
         if value < 1:
             raise UserError(f"{path}: {key} is {value}: must be at least 1")
     forms = {key: _form(path, key, fields[key]) for key in ("base", "instruct")}
+    examples = [_keys(path, "an example", e, {"previous": str, "answer": str}) for e in fields["examples"]]
     return Prompt(
         path.stem,
         **forms,
-        max_new_tokens=fields["max_new_tokens"],
+        **limits,
         labels=tuple(map(str, post["labels"])),
-        max_words=post["max_words"],
+        examples=tuple(Example(**example) for example in examples),
     )
 
 
@@ -123,12 +179,14 @@ def _form(path: Path, name: str, tree: Any) -> Form:
     return Form(tree["template"], tuple(tree["stop"]))
 
 
-def _keys(path: Path, where: str, tree: Any, types: dict[str, type]) -> dict[str, Any]:
-    """`tree` itself when it is a mapping with exactly these keys of these types."""
-    if not isinstance(tree, dict) or set(tree) != set(types):
+def _keys(path: Path, where: str, tree: Any, types: dict[str, type], defaults: dict[str, Any] = {}) -> dict[str, Any]:
+    """`tree` with the defaults filled in, when it is a mapping with exactly these keys of these types."""
+    if not isinstance(tree, dict) or set(tree) - set(defaults) != set(types):
         got = ", ".join(map(str, tree)) if isinstance(tree, dict) else repr(tree)
-        raise UserError(f"{path}: {where} must have exactly the keys {', '.join(types)}; it has {got}")
-    for key, kind in types.items():
+        optional = f" (and may have {', '.join(defaults)})" if defaults else ""
+        raise UserError(f"{path}: {where} must have exactly the keys {', '.join(types)}{optional}; it has {got}")
+    tree = {**defaults, **tree}
+    for key, kind in (types | {key: type(value) for key, value in defaults.items()}).items():
         if not isinstance(tree[key], kind):
             raise UserError(f"{path}: {key} is {tree[key]!r}: must be of type {kind.__name__}")
     return tree

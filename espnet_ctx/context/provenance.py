@@ -32,6 +32,14 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def sha256_of_table(lines: Iterable[tuple[str, str]]) -> str:
+    """Hash of keys and values in their order, taken one by one: a table may be long."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{json.dumps(line)}\n".encode())
+    return digest.hexdigest()
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions; packages that are not installed (run from a checkout) are left out."""
     found = {}

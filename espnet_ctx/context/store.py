@@ -1,6 +1,7 @@
 """The context archive: context.scp and its ark, a matrix (L, d) per utterance (ESPnet: `kaldi_ark`)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -8,10 +9,15 @@ import kaldiio
 import numpy as np
 
 from espnet_ctx.context.provenance import read_section, write_section
+from espnet_ctx.context.segments import concatenate, split_segments
 from espnet_ctx.files import UserError, read_table, whole_file, write_table
 
 SECTION = "embedding"
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "int8")
+ONE_BYTE = 5  # Kaldi's kOneByteAuto: 256 steps between a matrix's smallest and largest value; readers give float32
+
+
+Embeddings = Iterator[tuple[str, np.ndarray]]
 
 
 def is_made(out: Path, options: Mapping[str, Any]) -> bool:
@@ -45,16 +51,18 @@ def write_archive(
         texts: utterance -> text.
         embeddings: each text that occurs, but the empty one, with its matrix (L, dim).
         dim: width d of the matrices.
-        dtype: `float32` or `float16`, how they are stored.
+        dtype: one of `DTYPES`, how they are stored.
         options: all that decides the result, for `is_made`.
         made_with: versions and device, recorded only.
     """
     write_section(out, SECTION, None)
     ark = out / "context.1.ark"
+    for left in out.glob(f".{ark.name}.*.part"):  # by a run that was killed
+        left.unlink(missing_ok=True)
     with whole_file(ark, "wb") as f:
-        where = {"": _append(f, "0", np.zeros((1, dim), dtype))}
+        where = {"": _append(f, "0", np.zeros((1, dim), np.float32), "float32")}
         for number, (text, matrix) in enumerate(embeddings, 1):
-            where[text] = _append(f, str(number), matrix.astype(dtype))
+            where[text] = _append(f, str(number), matrix, dtype)
     write_table(out / "context.scp", {utt: f"{ark}:{where[text]}" for utt, text in texts.items()})
     with whole_file(out / "context_dim") as f:
         f.write(f"{dim}\n")
@@ -67,11 +75,45 @@ def write_archive(
     write_section(out, SECTION, section)
 
 
-def _append(f: BinaryIO, key: str, matrix: np.ndarray) -> int:
+def embed_segments(texts: Iterable[str], encode: Callable[[list[str]], Iterable[tuple[str, np.ndarray]]]) -> Embeddings:
+    """Embed texts of one or several segments, each different segment once.
+
+    Args:
+        texts: what to embed, each once, none empty (see `segments`).
+        encode: embeds different texts, in any order.
+
+    Yields:
+        A text and its embedding (L, d).
+    """
+    several, alone = [], []
+    for text in texts:
+        (alone if split_segments(text) == [text] else several).append(text)
+    if not several:
+        yield from encode(alone)
+        return
+    wanted = dict.fromkeys(alone)
+    unique = sorted({segment for text in several for segment in split_segments(text)} | set(wanted))
+    # on the disk meanwhile: what is written last may need what was embedded first
+    with tempfile.NamedTemporaryFile(suffix=".ark") as f:
+        where = {}
+        for number, (segment, matrix) in enumerate(encode(unique)):
+            where[segment] = _append(f, str(number), matrix, "float32")
+            if segment in wanted:
+                yield segment, matrix
+        f.flush()
+        for text in several:
+            yield text, concatenate(kaldiio.load_mat(f"{f.name}:{where[segment]}") for segment in split_segments(text))
+
+
+def _append(f: BinaryIO, key: str, matrix: np.ndarray, dtype: str) -> int:
     """Write one matrix; returns its place in the file, in bytes."""
     place = f.tell() + len(key) + 1
-    # Kaldi's own matrices know no half precision: kaldiio writes those in numpy's format
-    kaldiio.save_ark(f, {key: matrix}, write_function="numpy" if matrix.dtype == np.float16 else None)
+    if dtype == "int8":
+        kaldiio.save_ark(f, {key: matrix.astype(np.float32)}, compression_method=ONE_BYTE)
+    else:
+        # Kaldi's own matrices know no half precision: kaldiio writes those in numpy's format
+        write_function = "numpy" if dtype == "float16" else None
+        kaldiio.save_ark(f, {key: matrix.astype(dtype)}, write_function=write_function)
     return place
 
 

@@ -1,6 +1,7 @@
 """Text encoder g: a text C_i -> its embedding E_i, `(L, d)` token states or one pooled vector `(1, d)`."""
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from espnet_ctx.context.provenance import versions
 from espnet_ctx.files import UserError
 
 POOLINGS = ("tokens", "cls", "mean")
+CAUSAL = ("CausalLM", "LMHeadModel")  # ends of the names of models that see only what is before a token
+TOKENIZED_AT_ONCE = 1024  # texts
 
 
 class TextEncoder:
     """Any encoder that transformers can load, in float32, on the GPU if there is one.
 
-    Of an encoder-decoder the encoder is taken.
+    Of an encoder-decoder the encoder is taken; of a causal language model, such as the LLM itself, the hidden
+    states of its last layer.
 
     Args:
         folder: a model's folder in the Hugging Face layout. Code in it is never run.
@@ -40,6 +44,8 @@ class TextEncoder:
             model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError) as e:
             raise UserError(f"cannot load a text encoder from {folder}: {e}") from e
+        if pooling == "cls" and any(name.endswith(CAUSAL) for name in model.config.architectures or []):
+            raise UserError("--pooling cls takes the first token, and this model reads from left to right: use mean or tokens")
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         self.model = model.to(self.device).eval()
@@ -64,20 +70,29 @@ class TextEncoder:
         """
         if not texts:
             return
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        ids = self._tokenize(texts)
         order = sorted(range(len(texts)), key=lambda i: (-len(ids[i]), texts[i]))
         with tqdm(total=len(texts), desc=f"embed ({self.pooling})", unit="text") as progress:
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
-                rows = self._embed([ids[i] or [self.pad_id] for i in batch])
+                rows = self._embed([list(ids[i]) or [self.pad_id] for i in batch])
                 for i, row in zip(batch, rows, strict=True):
-                    yield texts[i], row if ids[i] else np.zeros((1, self.dim), np.float32)
+                    yield texts[i], row if len(ids[i]) else np.zeros((1, self.dim), np.float32)
                 progress.update(len(batch))
 
     def made_with(self) -> dict[str, str]:
         """Device and versions, for the record."""
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         return {"device": device, **versions("espnet_ctx", "torch", "transformers")}
+
+    def _tokenize(self, texts: Sequence[str]) -> list[array]:
+        """Token ids of each text; in portions, for a tokenizer's own output takes kilobytes a text."""
+        ids: list[array] = []
+        for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+            portion = list(texts[start : start + TOKENIZED_AT_ONCE])
+            rows = self.tokenizer(portion, truncation=True, max_length=self.max_tokens)["input_ids"]
+            ids.extend(array("i", row) for row in rows)
+        return ids
 
     @torch.inference_mode()
     def _embed(self, ids: list[list[int]]) -> list[np.ndarray]:

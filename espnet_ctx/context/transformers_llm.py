@@ -1,60 +1,77 @@
 """The `transformers` backend: causal language models of the Hugging Face hub, run on this machine."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
 )
 
-from espnet_ctx.context.checkpoints import padding_id, window
-from espnet_ctx.context.llm import LLM, Decoding
-from espnet_ctx.context.prompts import Form, Prompt
+from espnet_ctx.context.checkpoints import padding_id
+from espnet_ctx.context.llm import LLM, Answer, Decoding, find_stop, until_stop
+from espnet_ctx.context.prompt_tokenizer import PromptTokenizer
+from espnet_ctx.context.prompts import Prompt
 from espnet_ctx.context.provenance import versions
 from espnet_ctx.files import UserError
+
+QUANTIZATIONS = {
+    "8bit": {"load_in_8bit": True},
+    "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16},
+}
+CACHES = ("dynamic", "static")
 
 
 class TransformersLLM(LLM):
     """Any causal language model that transformers can load; bfloat16 on a GPU, float32 on the CPU.
 
-    A greedy answer does not depend on the other requests of its batch beyond the rounding of the arithmetic.
+    Answers do not depend on the other requests of a batch beyond the rounding of the arithmetic.
 
     Args:
-        folder: a model's folder in the Hugging Face layout. Code in it is never run.
+        model: its folder in the Hugging Face layout. Code in it is never run.
+        batch_size: requests that are answered together.
+        cache: of keys and values: `dynamic`, or `static`, allocated once, for which transformers compiles the
+            model on a GPU (worth it for large corpora).
+        quantization: `8bit` or `4bit`, by bitsandbytes; None: none.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, model: str, batch_size: int = 16, cache: str = "dynamic", quantization: str | None = None):
+        if cache not in CACHES:
+            raise UserError(f"--llm_conf cache={cache}: must be one of {', '.join(CACHES)}")
+        if quantization not in (None, *QUANTIZATIONS):
+            raise UserError(f"--llm_conf quantization={quantization}: must be one of {', '.join(QUANTIZATIONS)}")
         gpu = torch.cuda.is_available()
         self.device = torch.device("cuda" if gpu else "cpu")
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        dtype = torch.bfloat16 if gpu else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
-        self.model.to(self.device).eval()
+        self.batch_size, self.cache = batch_size, cache
+        self.prompts = PromptTokenizer(model)
+        options = {"dtype": torch.bfloat16 if gpu else torch.float32, "trust_remote_code": False}
+        if quantization:
+            options["quantization_config"] = BitsAndBytesConfig(**QUANTIZATIONS[quantization])
+        if torch.cuda.device_count() > 1:
+            options["device_map"] = "auto"  # over all GPUs
+        self.model = AutoModelForCausalLM.from_pretrained(model, **options).eval()
+        if "device_map" not in options and not quantization:
+            self.model.to(self.device)
+        tokenizer = self.prompts.tokenizer
         ends = self.model.generation_config.eos_token_id
         if ends is None:
-            ends = self.tokenizer.eos_token_id
+            ends = tokenizer.eos_token_id
         self.eos_ids: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-        self.pad_id = padding_id(self.tokenizer)
-        self.window = window(self.model.config, self.tokenizer)
+        self.pad_id = padding_id(tokenizer)
 
-    def answer(self, prompt: Prompt, previous: Sequence[str], decoding: Decoding) -> list[str]:
-        form = prompt.instruct if self.tokenizer.chat_template else prompt.base
-        rows = [self._fit(form, text, decoding.max_new_tokens) for text in previous]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[self.pad_id] * (longest - len(row)) + row for row in rows], device=self.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        torch.manual_seed(decoding.seed)
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=self._generation_config(decoding),
-                stopping_criteria=[lambda so_far, scores: self._stopped(so_far[:, longest:], form.stop)],
-            )
-        return [_until_stop(text, form.stop) for text in self._decode(output[:, longest:])]
+    def answer(self, prompt: Prompt, previous: Iterable[str], decoding: Decoding) -> Iterator[list[tuple[str, Answer]]]:
+        requests = iter(previous)
+        while batch := list(islice(requests, self.batch_size)):
+            try:
+                yield list(zip(batch, self._answer(prompt, batch, decoding), strict=True))
+            except torch.OutOfMemoryError as e:
+                raise UserError(f"no memory for {self.batch_size} requests at once: lower --batch_size ({e})") from e
 
     def made_with(self) -> dict[str, str]:
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
@@ -64,64 +81,64 @@ class TransformersLLM(LLM):
             **versions("espnet_ctx", "torch", "transformers"),
         }
 
-    def _tokenize(self, form: Form, previous: str) -> list[int]:
-        text = form.render(previous)
-        if self.tokenizer.chat_template:
-            turn = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        # a chat template writes the special tokens itself
-        return self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
-
-    def _fit(self, form: Form, previous: str, max_new_tokens: int) -> list[int]:
-        """Token ids of the prompt with as many of the last previous words as the window holds."""
-        ids = self._tokenize(form, previous)
-        if self.window is None or len(ids) + max_new_tokens <= self.window:
-            return ids
-        starts = [i for i, c in enumerate(previous) if not c.isspace() and (i == 0 or previous[i - 1].isspace())]
-        few, many = len(starts), 0  # words to drop: enough, too few
-        if len(self._tokenize(form, "")) + max_new_tokens > self.window:
-            raise UserError(
-                f"the prompt and an answer of {max_new_tokens} tokens do not fit the model's window of "
-                f"{self.window} tokens: lower --max_new_tokens or shorten the prompt"
-            )
-        while few - many > 1:
-            middle = (few + many) // 2
-            if len(self._tokenize(form, previous[starts[middle] :])) + max_new_tokens <= self.window:
-                few = middle
-            else:
-                many = middle
-        return self._tokenize(form, previous[starts[few] :] if few < len(starts) else "")
-
-    def _generation_config(self, decoding: Decoding) -> GenerationConfig:
-        """Only what `decoding` says: sampling, beams and penalties that a checkpoint recommends are not
-        used."""
-        sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    @torch.inference_mode()
+    def _answer(self, prompt: Prompt, previous: Sequence[str], decoding: Decoding) -> list[Answer]:
+        stop = self.prompts.form(prompt).stop
+        rows = [self.prompts.encode(prompt, text, decoding.max_new_tokens) for text in previous]
+        longest = max(map(len, rows))
+        ids = torch.tensor([[self.pad_id] * (longest - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
         config = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,
-            do_sample=decoding.temperature > 0,
+            do_sample=False,
             num_beams=1,
             repetition_penalty=1.0,
             eos_token_id=self.eos_ids or None,
             pad_token_id=self.pad_id,
-            **(sampling if decoding.temperature else {}),
+            cache_implementation="static" if self.cache == "static" else None,
         )
+        # only what `decoding` says: sampling, beams and penalties that a checkpoint recommends are not used
         self.model.generation_config = config
-        return config
+        stopped = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
 
-    def _decode(self, ids: torch.Tensor) -> list[str]:
-        return [self.tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in ids]
+        def has_stopped(so_far: torch.Tensor, scores) -> torch.Tensor:
+            """Which rows contain a stop text; those that did need not be looked at again."""
+            for i in (~stopped).nonzero().flatten().tolist():
+                stopped[i] = find_stop(self.prompts.decode(so_far[i, longest:]), stop) is not None
+            return stopped
 
-    def _stopped(self, ids: torch.Tensor, stop: Sequence[str]) -> torch.Tensor:
-        """Which rows of generated ids (B, L) contain a stop text after their first word: bool (B,)."""
-        return torch.tensor([_find_stop(t, stop) is not None for t in self._decode(ids)], device=self.device)
+        output = self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            stopping_criteria=[has_stopped] if stop else None,
+            logits_processor=LogitsProcessorList([_Sampling(previous, decoding)] if decoding.temperature else []),
+        )[:, longest:].cpu()
+        return [self._read(row, len(asked), stop) for row, asked in zip(output, rows, strict=True)]
+
+    def _read(self, ids: torch.Tensor, tokens_in: int, stop: Sequence[str]) -> Answer:
+        """One row of generated ids (L,), padded after its end."""
+        ends = torch.isin(ids, torch.tensor(self.eos_ids, dtype=ids.dtype)).nonzero()
+        text = self.prompts.decode(ids)
+        answered = until_stop(text, stop)
+        tokens_out = int(ends[0]) + 1 if len(ends) else len(ids)
+        return Answer(answered, not len(ends) and answered == text, tokens_in, tokens_out)
 
 
-def _find_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop text begins; one before the answer's first word does not count."""
-    begin = len(text) - len(text.lstrip())
-    found = [i for i in (text.find(s, begin) for s in stop) if i >= 0]
-    return min(found, default=None)
+class _Sampling(LogitsProcessor):
+    """Makes greedy search draw samples: the largest of log-probability plus Gumbel noise is a sample.
 
+    Each row has a random generator of its own, so that what is drawn does not depend on the batch.
+    """
 
-def _until_stop(text: str, stop: Sequence[str]) -> str:
-    return text[: _find_stop(text, stop)]
+    def __init__(self, previous: Sequence[str], decoding: Decoding):
+        self._generators = [torch.Generator().manual_seed(decoding.seed_of(text)) for text in previous]
+        self._warpers = [TemperatureLogitsWarper(decoding.temperature)]
+        if decoding.top_p < 1:
+            self._warpers.append(TopPLogitsWarper(decoding.top_p))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        for warper in self._warpers:
+            scores = warper(input_ids, scores)
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self._generators])
+        return scores.float() - torch.log(-torch.log(uniform)).to(scores.device)

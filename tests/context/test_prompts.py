@@ -6,10 +6,10 @@ import yaml
 from espnet_ctx.context.prompts import FOLDER, load_prompt, prompt_names
 from espnet_ctx.files import UserError
 
-NAMES = ["next_sentence", "question", "title", "topic"]
+NAMES = ["candidates", "keywords", "next_sentence", "question", "summary", "title", "topic"]
 
 
-def test_the_four_prompts_are_there():
+def test_the_prompts_are_there():
     assert prompt_names() == NAMES
 
 
@@ -25,7 +25,7 @@ def test_both_forms_hold_the_history(name):
 
 
 def test_hashes_differ_and_follow_the_content(tmp_path):
-    assert len({load_prompt(name).sha256 for name in NAMES}) == 4
+    assert len({load_prompt(name).sha256 for name in NAMES}) == len(NAMES)
     copy = tmp_path / "mine.yaml"
     copy.write_text((FOLDER / "topic.yaml").read_text())
     assert load_prompt(str(copy)).sha256 == load_prompt("topic").sha256
@@ -51,6 +51,16 @@ def test_hashes_differ_and_follow_the_content(tmp_path):
             "one two three four five six seven eight nine ten eleven twelve thirteen",
             "one two three four five six seven eight nine ten eleven twelve",
         ),
+        ("1. baking bread\n2. the sea", "baking bread"),
+        ("- baking bread", "baking bread"),
+        ("2024 was a year", "2024 was a year"),
+        ("<think>The user wants a topic.\nHm.</think>\n\nbaking bread", "baking bread"),
+        ("<think>and no end", ""),
+        ("I'm sorry, but I can't help with that.", ""),
+        ("I cannot determine the topic from this.", ""),
+        ("As an AI language model, I have no topics", ""),
+        ("I am sorry I can't come to the market", "I am sorry I can't come to the market"),
+        ("baking ||| bread", "baking bread"),
         ("", ""),
         (' \n"" ', ""),
     ],
@@ -59,8 +69,52 @@ def test_clean(answer, cleaned):
     assert load_prompt("topic").clean(answer) == cleaned
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1. we bake\n2. they sail\n\n3. it rains\n4. too many",
+        "- we bake\n- they sail\n- it rains",
+        " we bake / they sail / it rains",
+        'Here are three candidates:\n"we bake"\n"they sail"\n"it rains"',
+    ],
+)
+def test_clean_a_list(answer):
+    assert load_prompt("candidates").clean(answer) == "we bake ||| they sail ||| it rains"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_are_what_the_prompt_asks_for(name):
+    prompt = load_prompt(name)
+    assert len(prompt.examples) == 2
+    for example in prompt.examples:
+        cleaned = prompt.clean(example.answer)
+        assert cleaned.split(" ||| ") == example.answer.split(" / ")
+    shown = prompt.base.render("NOW", prompt.examples)
+    assert shown.endswith(prompt.base.render("NOW"))
+    assert [shown.count(e.previous) for e in prompt.examples] == [1, 1]
+    assert prompt.with_examples(0).base.render("NOW", ()) == prompt.base.render("NOW")
+    with pytest.raises(UserError, match="--num_shots is 3.*0 to 2"):
+        prompt.with_examples(3)
+
+
+def test_only_what_is_asked_decides_the_key_of_an_answer(tmp_path):
+    tree = yaml.safe_load((FOLDER / "topic.yaml").read_text())
+    path = tmp_path / "own.yaml"
+
+    def changed(**change):
+        path.write_text(yaml.safe_dump({**tree, **change}))
+        return load_prompt(str(path))
+
+    same = changed()
+    cleaned_otherwise = changed(post={"labels": [], "max_words": 3})
+    assert cleaned_otherwise.sha256 != same.sha256
+    assert cleaned_otherwise.asked_sha256 == same.asked_sha256
+    assert changed(examples=[]).asked_sha256 != same.asked_sha256
+    assert same.with_examples(1).asked_sha256 not in (same.asked_sha256, same.with_examples(0).asked_sha256)
+
+
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="'tropic'.*next_sentence, question, title, topic"):
+    with pytest.raises(UserError, match="'tropic'.*next_sentence, question, summary, title, topic"):
         load_prompt("tropic")
 
 
@@ -71,6 +125,7 @@ def test_unknown_name_lists_the_known_ones():
         ({"base": {"template": "{previous}"}}, "base must have exactly the keys template, stop"),
         ({"base": {"template": "no slot", "stop": []}}, "must contain {previous} once"),
         ({"base": {"template": "{previous}", "stop": [""]}}, "stop of 'base'"),
+        ({"examples": [{"previous": "a"}]}, "an example must have exactly the keys previous, answer"),
         ({"max_new_tokens": "many"}, "max_new_tokens is 'many': must be of type int"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0: must be at least 1"),
         ({"post": {"labels": [], "max_words": -1}}, "max_words is -1"),

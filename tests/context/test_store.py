@@ -6,7 +6,7 @@ import kaldiio
 import numpy as np
 import pytest
 
-from espnet_ctx.context.store import ContextArchive, is_made, write_archive
+from espnet_ctx.context.store import ContextArchive, embed_segments, is_made, write_archive
 from espnet_ctx.files import UserError, read_table
 
 TEXTS = {"u1": "bread", "u2": "", "u3": "sea", "sp0.9-u1": "bread"}
@@ -22,7 +22,7 @@ def write(folder, rows=None, dtype="float32"):
     write_archive(folder, TEXTS, embeddings() if rows is None else rows, 4, dtype, OPTIONS, {})
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 2e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 2e-3), ("int8", 2e-2)])
 def test_round_trip(tmp_path, dtype, tolerance):
     write(tmp_path, dtype=dtype)
     archive = ContextArchive(tmp_path / "context.scp", dim=4)
@@ -32,8 +32,34 @@ def test_round_trip(tmp_path, dtype, tolerance):
     for utt, text in TEXTS.items():
         assert archive[utt].dtype == np.float32
         np.testing.assert_allclose(archive[utt], expected.get(text, np.zeros((1, 4))), atol=tolerance)
-    stored = kaldiio.load_scp(str(tmp_path / "context.scp"))["u1"]
-    assert (stored.dtype, stored.shape) == (np.dtype(dtype), (3, 4))
+    stored = kaldiio.load_scp(str(tmp_path / "context.scp"))
+    # Kaldi's compressed matrices are read as single precision
+    assert (stored["u1"].dtype, stored["u1"].shape) == (np.dtype("float32" if dtype == "int8" else dtype), (3, 4))
+    np.testing.assert_array_equal(stored["u2"], np.zeros((1, 4)))
+
+
+def test_int8_takes_a_quarter_of_the_place(tmp_path):
+    rows = [(text, np.random.default_rng(1).normal(size=(50, 4))) for text in ("bread", "sea")]
+    for dtype in ("float32", "int8"):
+        write(tmp_path / dtype, rows, dtype)
+    sizes = {dtype: (tmp_path / dtype / "context.1.ark").stat().st_size for dtype in ("float32", "int8")}
+    assert sizes["int8"] < 0.35 * sizes["float32"]
+
+
+def test_each_segment_is_embedded_once():
+    asked = []
+
+    def encode(texts):
+        asked.append(texts)
+        for text in texts:
+            yield text, np.full((len(text), 4), ord(text[0]), np.float32)
+
+    made = dict(embed_segments(["a", "bb ||| a", "a ||| cc ||| bb", "d"], encode))
+    assert asked == [["a", "bb", "cc", "d"]]
+    assert {text: len(matrix) for text, matrix in made.items()} == {"a": 1, "bb ||| a": 3, "a ||| cc ||| bb": 5, "d": 1}
+    np.testing.assert_array_equal(made["d"], np.full((1, 4), ord("d")))
+    asked.clear()
+    assert [text for text, _ in embed_segments(["a", "d"], encode)] == asked[0] == ["a", "d"]
 
 
 def test_copies_share_their_rows(tmp_path):

@@ -83,6 +83,17 @@ def test_errors(bert, tmp_path):
             TextEncoder(bert, "mean", wrong)
     with pytest.raises(UserError, match="cannot load a text encoder"):
         TextEncoder(tmp_path, "mean", 32)
+    with pytest.raises(UserError, match="--pooling cls takes the first token, and this model reads from left"):
+        TextEncoder(make_llm(tmp_path / "llm"), "cls", 32)
+
+
+def test_many_texts_are_tokenized_in_portions(bert, monkeypatch):
+    encoder = TextEncoder(bert, "mean", 32)
+    whole = dict(encoder.encode(TEXTS, 2))
+    monkeypatch.setattr("espnet_ctx.context.text_encoder.TOKENIZED_AT_ONCE", 3)
+    portions = dict(encoder.encode(TEXTS, 2))
+    for text in TEXTS:
+        np.testing.assert_array_equal(portions[text], whole[text])
 
 
 def test_minilm_knows_what_belongs_together():

