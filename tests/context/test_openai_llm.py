@@ -167,11 +167,15 @@ def test_transformers_serve_says_what_the_transformers_backend_says(tmp_path):
     # imported here: the other tests need neither torch nor transformers
     from transformers.utils.import_utils import is_serve_available
 
-    from tests.context.checkpoints import CHAT, make_llm
+    from tests.context.checkpoints import CHAT, TEXTS, make_llm
 
     if not is_serve_available():
         pytest.skip("transformers serve needs its packages: pip install 'transformers[serving]'")
     folder = str(make_llm(tmp_path / "llm", window=400, chat_template=CHAT))
+    previous, decoding = (
+        [" ".join(f"{TEXTS[0]} {TEXTS[1]}".split()[i % 7 : i]) for i in range(7, 17)] + TEXTS[:2],
+        Decoding(max_new_tokens=24),
+    )
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -181,11 +185,11 @@ def test_transformers_serve_says_what_the_transformers_backend_says(tmp_path):
         try:
             upstream = f"http://127.0.0.1:{port}"
             _wait_for(f"{upstream}/health", process)
-            expected = answers(load_llm("transformers", folder, {}))
-            assert len({answer.text for answer in expected.values()}) > 20, "equal answers would show nothing"
-            with FaultyServer(upstream, faults=FAULTS, delay=6.0) as proxy:
-                llm = load_llm("openai", folder, {"base_url": proxy.url, "timeout": 5.0, "first_wait": 0.01})
-                found = answers(llm)
+            expected = answers(load_llm("transformers", folder, {}), previous, decoding)
+            assert len({answer.text for answer in expected.values()}) > 10, "equal answers would show nothing"
+            with FaultyServer(upstream, faults=FAULTS, delay=22.0) as proxy:
+                llm = load_llm("openai", folder, {"base_url": proxy.url, "timeout": 20.0, "first_wait": 0.01})
+                found = answers(llm, previous, decoding)
         finally:
             process.terminate()
     assert {text: a.text for text, a in found.items()} == {text: a.text for text, a in expected.items()}
