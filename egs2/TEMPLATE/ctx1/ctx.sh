@@ -134,7 +134,7 @@ case ${test_context} in
             fail "--test_context hypothesis needs --hypothesis, such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
 esac
 if [ -n "${test_context}" ]; then
-    [ "${context}" != none ] && [ "${context}" != aware ] ||
+    [[ ${context} != none && ${context} != aware ]] ||
         fail "--test_context ${test_context} is for systems that take context at decoding, not for --context ${context}"
     [ "${test_prompt}" = previous ] || [ -n "${llm}" ] || fail "--test_context ${test_context} needs --llm"
 fi
@@ -578,7 +578,7 @@ if runs 12; then
         mv "${asr_exp}/RESULTS.md.part" "${asr_exp}/RESULTS.md"
     }
     if [ "${#_files[@]}" -gt 0 ]; then
-        refresh "${asr_exp}/.results" "$(fingerprint "${score_opts}" "${_files[@]}" local/score.sh)" \
+        refresh "${asr_exp}/.results" "$(fingerprint "${score_opts} ${_files[*]}" "${_files[@]}" local/score.sh)" \
             "${asr_exp}/RESULTS.md" -- show_results
         cat "${asr_exp}/RESULTS.md"
     fi
