@@ -49,7 +49,7 @@ def test_splits_share_no_talk_and_no_voice(talks):
 
 
 def test_size(talks, homophones):
-    assert {split: len(talks[split]) for split in SPLITS} == {"train": 1050, "valid": 88, "test": 1005}
+    assert {split: len(talks[split]) for split in SPLITS} == {"train": 1050, "valid": 90, "test": 1004}
     vocabulary = set().union(*(counts(talks[split]) for split in SPLITS))
     assert 400 <= len(vocabulary) <= 800
     assert sum(counts(talks["test"])[word] for word in homophones) >= 1500
