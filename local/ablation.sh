@@ -43,4 +43,4 @@ for variant in ${variants}; do
     pids+=($!)
 done
 wait "${pids[@]}"
-python3 -m espnet_ctx.bin.report --exp "${expdir}" --out "${expdir}/ablation"
+local/ablation_table.py --exp "${expdir}" --out "${expdir}/ablation/report.md"

@@ -31,7 +31,7 @@ one_seed() {  # <seed>
         done
         system generated oracle --llm oracle --stage 7 --stop_stage 12
     done
-    [ "${task}" != asr ] || local/student_report.sh "${seed}" aware
+    case "${task} ${systems} " in "asr "*" aware "*) local/student_report.sh "${seed}" aware ;; esac
 }
 
 # the corpus and its tokens are the same for all; whatever is trained, the LLM too, is trained anew for each seed

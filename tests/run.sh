@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # All checks: lint, the unit tier, then the recipe tier. Builds the environment when it is missing. No network after that.
+#
+# Usage: tests/run.sh [unit]   (unit: without the recipe tier)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "$*" in "" | unit) ;; *) echo "Usage: $0 [unit]; got: $*" >&2; exit 2 ;; esac
 . ./path.sh
 export HF_HUB_OFFLINE=1
 
@@ -14,7 +17,8 @@ tier() {  # <name> <command> [argument]...
 }
 
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+tests=(python3 -m pytest -q -n 2 --dist loadscope --durations 10 -m)
 tier "lint (Python)" ruff check .
 tier "lint (shell)" shellcheck -x "${scripts[@]}"
-tier "unit tests" python3 -m pytest -q -m "not recipe"
-tier "recipe tests" python3 -m pytest -q -m recipe
+tier "unit tests" "${tests[@]}" "not recipe"
+[ "${1:-}" = unit ] || tier "recipe tests" "${tests[@]}" recipe

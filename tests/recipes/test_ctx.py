@@ -175,6 +175,7 @@ class TestKilled:
         decoding_log = exp / "decode_ctc_asr_model_valid.loss.ave/test/logdir/ctc_inference.log"
         later = [*options, "--stage", "11", "--stop_stage", "13"]
         assert copy.kill_when(decoding_log.exists, *later)
+        assert copy.kill_when(lambda: any(exp.glob("decode_*/test/score_*/*")), *later)
         assert copy.kill_when(lambda: any(exp.glob("*.part.zip")), *later)
         assert not list(exp.glob("*ave.zip"))
         done = copy.run(*later)
