@@ -90,7 +90,8 @@ class TalkWriter:
     def fill(self, slot: str, topic: str, said: tuple[str, ...]) -> tuple[str, str | None, int]:
         """Words for a slot, their entity type (None: no entity), and the characters before the entity starts."""
         if slot in self.topics[topic]:
-            return self.draw(topic, self.topics[topic][slot], said), None, 0
+            word = self.draw(topic, self.topics[topic][slot], said)
+            return word, self.names["homophone"].get(word), 0
         if slot == "mood":
             return self.draw("mood", self.names[self.rng.choices(list(MOODS), MOOD_WEIGHTS)[0]], said), None, 0
         if slot == "person":

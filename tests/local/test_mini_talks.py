@@ -19,7 +19,7 @@ import voice  # noqa: E402
 from espnet_ctx.files import UserError, read_table  # noqa: E402
 
 SPLITS = ("train", "valid", "test")
-ENTITY_TYPES = {"PERSON", "GPE", "ORG", "DATE", "CARDINAL", "MONEY"}
+ENTITY_TYPES = {"PERSON", "GPE", "ORG", "DATE", "CARDINAL", "MONEY", "LOC", "TIME"}
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,12 @@ def test_entities_and_sentiment(talks):
                 assert span.split()[0] in names["first"]
             elif kind in ("GPE", "ORG"):
                 assert span in names[kind.lower()]
+            elif kind in ("LOC", "TIME"):
+                assert names["homophone"][span] == kind
             elif kind == "DATE":
                 assert span.split()[-1] in names["weekday"] + names["month"]
+        words = [u.text[start : start + length] for _, start, length in u.entities]
+        assert all(words.count(word) == u.text.split().count(word) for word in names["homophone"])
     assert set(types) == ENTITY_TYPES and min(types.values()) > 20
     assert min(moods[m] for m in ("Positive", "Negative", "Neutral")) > 100
 
