@@ -16,6 +16,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --task | --systems | --seed | --stage | --stop_stage) printf -v "${1#--}" %s "${2?$1 needs a value}"; shift 2 ;;
         --help | -h) sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//; p}' "$0"; exec egs2/TEMPLATE/ctx1/ctx.sh --help ;;
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
         *) options+=("$1"); shift ;;
     esac
 done
@@ -27,6 +28,10 @@ part() {  # <first stage> <last stage> <command>...: those of the stages that we
     local first=$(($1 > stage ? $1 : stage)) last=$(($2 < stop_stage ? $2 : stop_stage))
     [ "${first}" -gt "${last}" ] || "${@:3}" --stage "${first}" --stop_stage "${last}"
 }
+
+for name in ${systems:?--systems is empty}; do  # a wrong option stops before anything is made
+    ctx "${name}" "${options[@]}" --stage "${stage}" --stop_stage "${stop_stage}" --stop_stage 0 > /dev/null
+done
 
 trap 'trap "" TERM; kill 0; exit 130' INT  # jobs in the background do not hear Ctrl-C
 labelled() { "${@:2}" > >(sed -u "s/^/[$1] /") 2>&1; }

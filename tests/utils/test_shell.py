@@ -46,6 +46,9 @@ class TestParseOptions:
             "nj=2 train_set= skip_train=false left=exp --nj 3\n"
         )
 
+    def test_what_was_a_text_takes_any_text_again(self):
+        assert "train_set=b" in bash(OPTIONS, "--train_set", "1", "--train_set", "b").stdout
+
     def test_an_empty_value_is_a_value(self):
         assert "train_set= " in bash(OPTIONS, "--train_set", "").stdout
 
@@ -55,6 +58,7 @@ class TestParseOptions:
             (["--contxt", "none"], "unknown option --contxt"),
             (["--nj"], "option --nj needs a value"),
             (["--skip_train", "maybe"], "option --skip_train takes true or false, got 'maybe'"),
+            (["--nj", "8", "--nj", "many"], "option --nj takes a whole number, got 'many'"),
             (["--PATH", "x"], "unknown option --PATH"),
         ],
     )
