@@ -56,7 +56,7 @@ def loss_of(context):
     _, stats, _ = model(
         torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor([len(s) for s in waves]),
         some_text, torch.ones(len(waves), dtype=torch.long),
-        context, torch.ones(len(waves), dtype=torch.long),
+        context=context, context_lengths=torch.ones(len(waves), dtype=torch.long),
     )
     return stats["loss_context"].item()
 
