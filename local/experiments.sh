@@ -27,7 +27,7 @@ one_seed() {  # <seed>
         fi
         for dset in train valid test; do
             out=${dumpdir}/context/topic_n4_oracle_minilm_mean/${dset}
-            [ -f "${out}/context_text" ] || local/oracle_context.py --data "data/${dset}" --out "${out}"
+            [ -f "${out}/context.json" ] || local/oracle_context.py --data "data/${dset}" --out "${out}"
         done
         system generated oracle --llm oracle --stage 7 --stop_stage 12
     done
