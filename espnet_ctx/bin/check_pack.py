@@ -10,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from espnet_ctx.context.sessions import sessions
 from espnet_ctx.files import UserError, read_table, run_main
 
 ESPNET_CLASS = {"asr": "Speech2Text", "slu": "Speech2Understand", "cls": "Classification"}
@@ -85,9 +86,12 @@ def main(cmd=None) -> None:
     args = get_parser().parse_args(cmd)
     os.environ["HF_HUB_OFFLINE"] = "1"
     hypotheses = read_table(args.hyp)
-    utt = next((utt for utt, text in hypotheses.items() if text), next(iter(hypotheses), None))
-    if utt is None:
+    if not hypotheses:
         raise UserError(f"{args.hyp} is empty: run stage 11")
+    utts = list(hypotheses)
+    if args.context_scp is None and (args.data_dir / "utt2prev").exists():
+        utts = [session[0] for session in sessions(args.data_dir)]  # with no past that the hypothesis may owe something
+    utt = next((utt for utt in utts if hypotheses[utt]), utts[0])
     wav = str(Path(read_table(args.data_dir / "wav.scp")[utt]).resolve())
     context = None
     if args.context_scp:

@@ -135,6 +135,53 @@ def histories(data_dir, num_prev: int, max_tokens: int | None = None, recognised
     return Histories(text, texts, prev_of, num_prev, max_tokens)
 
 
+def sessions(data_dir) -> list[list[str]]:
+    """The utterances that have audio, session by session, each session in the order of speech.
+
+    `utt2prev` links them; utterances without audio on the way are passed over. One without a line begins a session,
+    and so does one whose predecessor has another successor already (with a warning).
+
+    Args:
+        data_dir: Kaldi data directory with `wav.scp` and `utt2prev`.
+
+    Raises:
+        UserError: a missing or malformed file, or a cycle in `utt2prev`.
+    """
+    data_dir = Path(data_dir)
+    utts = read_table(data_dir / "wav.scp")
+    path = data_dir / "utt2prev"
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing: it says what was said before an utterance ('<utterance> <previous utterance>' or "
+            f"'<utterance> {FIRST}'); without it there are no sessions"
+        )
+    prev_of = _read_links(path, utts)
+    next_of: dict[str, str] = {}
+    firsts, split = [], []
+    for utt in utts:
+        before = prev_of.get(utt)
+        while before is not None and before not in utts:
+            before = prev_of.get(before)
+        if before in next_of:
+            split.append(utt)
+        if before is None or before in next_of:
+            firsts.append(utt)
+        else:
+            next_of[before] = utt
+    if split:
+        logging.warning(
+            f"{path}: {len(split)} utterances follow one that another follows too, the first is '{split[0]}': "
+            "each is taken as the first of its session"
+        )
+    chains = []
+    for utt in firsts:
+        chain = [utt]
+        while chain[-1] in next_of:
+            chain.append(next_of[chain[-1]])
+        chains.append(chain)
+    return chains
+
+
 def last_tokens(text: str, limit: int) -> str:
     """The end of a text, by whole words, in at most `limit` tokens.
 
@@ -155,6 +202,19 @@ def last_tokens(text: str, limit: int) -> str:
 
 def _read_utt2prev(path: Path, in_set: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str | None]:
     """The predecessor of each utterance, None for the first of a session; every predecessor has a text."""
+    prev_of = _read_links(path, in_set)
+    textless = [utt for utt, prev in prev_of.items() if prev is not None and prev not in texts]
+    if textless:
+        logging.warning(
+            f"{path}: {len(textless)} utterances follow one whose text is neither in text nor in prev_text, "
+            f"the first is '{textless[0]} {prev_of[textless[0]]}': each is taken as the first of its session"
+        )
+        prev_of.update(dict.fromkeys(textless))
+    return prev_of
+
+
+def _read_links(path: Path, in_set: Collection[str]) -> dict[str, str | None]:
+    """The predecessor of each utterance, None for the first of a session."""
     prev_of: dict[str, str | None] = read_table(path)
     name_of = {utt: utt for utt in prev_of}  # one string per name: corpora are long
     for utt, prev in prev_of.items():
@@ -168,13 +228,6 @@ def _read_utt2prev(path: Path, in_set: Mapping[str, str], texts: Mapping[str, st
             f"{path}: no line for {len(unlisted)} utterances, the first is '{unlisted[0]}': "
             "each is taken as the first of its session"
         )
-    textless = [utt for utt, prev in prev_of.items() if prev is not None and prev not in texts]
-    if textless:
-        logging.warning(
-            f"{path}: {len(textless)} utterances follow one whose text is neither in text nor in prev_text, "
-            f"the first is '{textless[0]} {prev_of[textless[0]]}': each is taken as the first of its session"
-        )
-        prev_of.update(dict.fromkeys(textless))
     return prev_of
 
 

@@ -6,8 +6,10 @@ from typing import Iterator, Mapping, Optional, Tuple
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 
-from espnet_ctx.nn.injection import Context, ContextInjection
+from espnet_ctx.nn.cross_attention import Context
+from espnet_ctx.nn.injection import ContextInjection
 from espnet_ctx.nn.masking import length_mask
+from espnet_ctx.nn.memory import SessionMemory
 from espnet_ctx.nn.upstream import Upstream
 
 
@@ -70,6 +72,11 @@ class ContextSSLEncoder(AbsEncoder):
     def output_size(self) -> int:
         """D."""
         return self.upstream.output_size
+
+    @property
+    def memory(self) -> Optional[SessionMemory]:
+        """What carries the students' outputs through a session (system carry), or None."""
+        return None if self.injection is None else self.injection.memory
 
     @contextmanager
     def given(self, context: Optional[Context]) -> Iterator[None]:

@@ -8,9 +8,11 @@ from espnet2.cls.espnet_model import ESPnetClassificationModel
 from espnet2.slu.espnet_model import ESPnetSLUModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 
-from espnet_ctx.nn.cross_attention import context_mask
+from espnet_ctx.nn.cross_attention import Context, choose, context_mask
 from espnet_ctx.nn.distillation import ContextDistillation
-from espnet_ctx.nn.injection import Context
+from espnet_ctx.nn.memory import Bank, CodebookMemory
+
+TEACHERS = ("context", "next_context", "neighbours")
 
 
 class ContextModel:
@@ -22,14 +24,18 @@ class ContextModel:
     Args:
         *args: of the ESPnet model.
         alpha: weight of the distillation loss; needs an encoder with a student (0.0: not in the loss).
-        distillation_conf: arguments of `espnet_ctx.nn.ContextDistillation`.
+        teacher: whose embeddings the student learns: "context" (the utterance's own context), "next_context" (what
+            the LLM says after this utterance: the next one's context) or "neighbours" (what the student made of the
+            utterances before and after it, arXiv 2212.08542).
+        distillation_conf: arguments of `espnet_ctx.nn.ContextDistillation`; loss "codebook" takes the codebook and
+            the temperature of a memory that has them.
         **kwargs: of the ESPnet model.
 
     Raises:
-        ValueError: alpha outside [0, 1], or above 0 without a student.
+        ValueError: alpha outside [0, 1], or above 0 without a student; an unknown teacher.
     """
 
-    def __init__(self, *args, alpha: float = 0.0, distillation_conf: Mapping = {}, **kwargs):
+    def __init__(self, *args, alpha: float = 0.0, teacher: str = "context", distillation_conf: Mapping = {}, **kwargs):
         super().__init__(*args, **kwargs)
         injection = getattr(self.encoder, "injection", None)
         has_student = injection is not None and injection.student is not None
@@ -37,14 +43,24 @@ class ContextModel:
             raise ValueError(f"model_conf.alpha is a weight in [0, 1], got {alpha}")
         if alpha > 0 and not has_student:
             raise ValueError("model_conf.alpha > 0 needs a student: set encoder_conf.injection_conf.student")
-        self.alpha = alpha
+        if teacher not in TEACHERS:
+            raise ValueError(f"model_conf.teacher must be one of {', '.join(TEACHERS)}; got '{teacher}'")
+        self.alpha, self.teacher = alpha, teacher
+        memory = getattr(self.encoder, "memory", None)
+        if isinstance(memory, CodebookMemory) and distillation_conf.get("loss") == "codebook":
+            distillation_conf = {"codebook": memory.codebook, "temperature": memory.temperature, **distillation_conf}
         self.distillation = ContextDistillation(**distillation_conf) if has_student else None
+        self.bank = Bank()
 
     def forward(
         self,
         *args: torch.Tensor,
         context: Optional[torch.Tensor] = None,
         context_lengths: Optional[torch.Tensor] = None,
+        next_context: Optional[torch.Tensor] = None,
+        next_context_lengths: Optional[torch.Tensor] = None,
+        place: Optional[torch.Tensor] = None,
+        place_lengths: Optional[torch.Tensor] = None,
         **kwargs,
     ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor], torch.Tensor]:
         """ESPnet's forward pass with context.
@@ -53,23 +69,31 @@ class ContextModel:
             *args: as ESPnet passes them.
             context: (B, L, C) embeddings; rows of zeros are absent.
             context_lengths: (B,) rows.
+            next_context: (B, L, C) the next utterance's, for the teacher of that name.
+            next_context_lengths: (B,) rows.
+            place: (B, 3) row of the utterance, first row of its session and row after the last, see `Bank`.
+            place_lengths: not used; part of ESPnet's interface.
             **kwargs: as ESPnet passes them: `speech` (B, N), `speech_lengths` (B,), `text` or `label` (B, U), ...
 
         Returns:
             loss, statistics for ESPnet's reporter, weight (the batch size).
         """
         given = self._context(context, context_lengths)
-        with self.encoder.given(given):
+        with self.encoder.given(self._recalled(given, place)):
             loss, stats, weight = super().forward(*args, **kwargs)
         injection = self.encoder.injection
         if injection is None:
             return loss, stats, weight
+        if self.training and place is not None and injection.student is not None:
+            self.bank.put(place[:, 0], self.encoder.predicted)
         extra = {
             "context_gate": torch.stack([a.gate.detach().abs() for a in injection.attentions]).mean(),
             "context_residual": self.encoder.residual,
         }
-        if self.distillation is not None and given is not None:
-            loss_context, cosine = self.distillation(self.encoder.predicted, given.embeddings, given.mask)
+        if self.distillation is not None:
+            taught = given if self.teacher == "context" else self._taught(next_context, next_context_lengths, place)
+        if self.distillation is not None and taught is not None:
+            loss_context, cosine = self.distillation(self.encoder.predicted, taught.embeddings, taught.mask)
             loss = (1 - self.alpha) * loss + self.alpha * loss_context
             extra.update(loss_context=loss_context.detach(), context_cosine=cosine, loss=loss.detach())
         extra, _ = force_gatherable(({k: v for k, v in extra.items() if v is not None}, 0), loss.device)
@@ -101,6 +125,48 @@ class ContextModel:
             return super().encode(speech, speech_lengths, *args, **kwargs)
         with self.encoder.given(self._context(context, context_lengths)):
             return super().encode(speech, speech_lengths, *args, **kwargs)
+
+    def _recalled(self, given: Optional[Context], place: Optional[torch.Tensor]) -> Optional[Context]:
+        """In training, the teacher's context or, in its place, what a memory would hold of the session."""
+        injection = self.encoder.injection
+        if not self.training or injection is None or injection.memory is None:
+            return given
+        probability = injection.teacher_probability(int(self.encoder.num_updates))
+        if probability == 1:
+            return given
+        if given is None or place is None:
+            raise ValueError(
+                "a memory that is fed in training needs the data 'context' and 'place' "
+                "(--train_data_path_and_name_and_type; stage 7 makes both), or injection_conf.teacher_feeding 1.0"
+            )
+        state, whole = self.bank.state(injection.memory, place)
+        by_teacher = torch.rand(len(place), device=place.device) < probability
+        return choose(given, injection.memory.read(state), by_teacher | ~whole)
+
+    def _taught(
+        self, next_context: Optional[torch.Tensor], lengths: Optional[torch.Tensor], place: Optional[torch.Tensor]
+    ) -> Optional[Context]:
+        """What a student learns that does not learn the utterance's own context."""
+        if self.teacher == "next_context":
+            if next_context is None:
+                raise ValueError(
+                    "the student learns the next utterance's context: give the data 'next_context' "
+                    "(--train_data_path_and_name_and_type and --valid_...; stage 7 makes it)"
+                )
+            return self._context(next_context, lengths)
+        if not self.training:
+            return None
+        if place is None:
+            raise ValueError(
+                "the student learns what it made of the neighbouring utterances: give the data 'place' "
+                "(--train_data_path_and_name_and_type; stage 7 makes it)"
+            )
+        row, first, end = place.unbind(1)
+        neighbours = torch.stack([row - 1, row + 1], 1)
+        inside = (neighbours >= first.unsqueeze(1)) & (neighbours < end.unsqueeze(1))
+        values, there = self.bank.at(neighbours)
+        num_tokens = values.size(2)
+        return Context(values.flatten(1, 2), (there & inside).repeat_interleave(num_tokens, 1))
 
     def _context(self, context: Optional[torch.Tensor], lengths: Optional[torch.Tensor]) -> Optional[Context]:
         injection = self.encoder.injection

@@ -11,13 +11,15 @@ from espnet2.tasks.cls import CLSTask
 from espnet2.tasks.slu import SLUTask
 from espnet2.utils.types import float_or_none
 
+from espnet_ctx.espnet.codebook import make_codebook
 from espnet_ctx.espnet.encoder import ContextSSLEncoder
 from espnet_ctx.espnet.models import ContextCLSModel
 from espnet_ctx.espnet.registry import register_loaded
 from espnet_ctx.espnet.trainer import ContextTrainer
 from espnet_ctx.files import UserError, read_table
+from espnet_ctx.nn.memory import CodebookMemory
 
-CONTEXT_DATA_NAMES = ("context", "prev_speech")
+CONTEXT_DATA_NAMES = ("context", "next_context", "place")
 
 
 class ContextTask:
@@ -48,8 +50,11 @@ class ContextTask:
     def build_model(cls, args: argparse.Namespace):
         """Build, and write into `args` (saved as config.yaml) what is needed to build again with no other file."""
         portable_codebook = _load_codebook(args)
+        new_codebook = _make_codebook(args)
         model = super().build_model(args)
         if isinstance(model.encoder, ContextSSLEncoder):
+            if new_codebook is not None:
+                model.encoder.memory.codebook.copy_(new_codebook)
             args.encoder_conf = {**args.encoder_conf, "upstream_architecture": model.encoder.upstream.architecture}
         if portable_codebook is not None:
             args.model_conf["distillation_conf"] = portable_codebook
@@ -140,6 +145,23 @@ def _load_codebook(args: argparse.Namespace) -> dict | None:
     vectors = torch.from_numpy(np.load(path, allow_pickle=False)).float()
     args.model_conf = {**args.model_conf, "distillation_conf": {**conf, "codebook": vectors}}
     return {**conf, "codebook": len(vectors), "context_dim": vectors.size(1)}
+
+
+def _make_codebook(args: argparse.Namespace) -> torch.Tensor | None:
+    """For a memory with a codebook that is built for the first time: the teacher's embeddings, clustered.
+
+    Writes the number of entries into `args`, from where a trained model is built again.
+    """
+    conf = args.encoder_conf.get("injection_conf") or {}
+    memory = conf.get("memory") or {}
+    if memory.get("kind") != "codebook" or "upstream_architecture" in args.encoder_conf:
+        return None
+    paths = [path for path, name, _ in args.train_data_path_and_name_and_type if name == "context"]
+    if not paths:
+        raise UserError("the memory's codebook is made of the training contexts: --train_data_path_and_name_and_type has no 'context'")
+    vectors = torch.from_numpy(make_codebook(paths[0], memory.get("size", CodebookMemory.SIZE), args.seed))
+    args.encoder_conf = {**args.encoder_conf, "injection_conf": {**conf, "memory": {**memory, "size": len(vectors)}}}
+    return vectors
 
 
 register_loaded()

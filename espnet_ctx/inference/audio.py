@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import numpy as np
 import soundfile
@@ -14,12 +14,15 @@ from espnet_ctx.inference.ctc import length_batches
 RATE = 16000
 
 
-def speech_batches(data_dir: Path, batch_seconds: float) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+def speech_batches(
+    data_dir: Path, batch_seconds: float, groups: Sequence[Sequence[str]] | None = None
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:
     """Read all utterances, longest first, with a progress bar; the next batch is read while one is in use.
 
     Args:
         data_dir: needs wav.scp; utt2num_samples saves a look at each file.
         batch_seconds: bound on the padded seconds in a batch.
+        groups: utterances, a group after the other, of which a batch holds those of one only (None: all are one).
 
     Yields:
         Utterance ids, and one (N,) float32 waveform at 16 kHz each.
@@ -30,18 +33,20 @@ def speech_batches(data_dir: Path, batch_seconds: float) -> Iterator[tuple[list[
     wavs = read_table(data_dir / "wav.scp")
     if not wavs:
         raise UserError(f"{data_dir}/wav.scp has no utterance")
-    utts = list(wavs)
     if (data_dir / "utt2num_samples").exists():
-        known = read_table(data_dir / "utt2num_samples")
-        num_samples = [int(known[utt]) for utt in utts]
+        num_samples = {utt: int(known) for utt, known in read_table(data_dir / "utt2num_samples").items()}
     else:
-        num_samples = [_info(utt, wavs[utt]).frames for utt in utts]
-    batches = [[utts[i] for i in batch] for batch in length_batches(num_samples, int(batch_seconds * RATE))]
+        num_samples = {utt: _info(utt, path).frames for utt, path in wavs.items()}
+    batches = [
+        [group[i] for i in batch]
+        for group in groups or [list(wavs)]
+        for batch in length_batches([num_samples[utt] for utt in group], int(batch_seconds * RATE))
+    ]
 
     def read(batch: list[str]) -> list[np.ndarray]:
         return [soundfile.read(wavs[utt], dtype="float32")[0] for utt in batch if _info(utt, wavs[utt])]
 
-    with ThreadPoolExecutor(1) as reader, tqdm(total=len(utts), unit="utt", desc=data_dir.name) as bar:
+    with ThreadPoolExecutor(1) as reader, tqdm(total=len(wavs), unit="utt", desc=data_dir.name) as bar:
         coming = reader.submit(read, batches[0])
         for number, batch in enumerate(batches):
             speech = coming.result()

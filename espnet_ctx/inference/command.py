@@ -2,12 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import Iterator
 
 import kaldiio
 import torch
 
+from espnet_ctx.context.sessions import sessions
 from espnet_ctx.files import UserError, read_table
 from espnet_ctx.inference.audio import speech_batches
+from espnet_ctx.nn.memory import State
 
 
 def get_parser(description: str, example: str, outputs: str) -> argparse.ArgumentParser:
@@ -17,8 +20,11 @@ def get_parser(description: str, example: str, outputs: str) -> argparse.Argumen
     )
     parser.add_argument("--config", required=True, help="config.yaml of the training")
     parser.add_argument("--model", required=True, help="weights, e.g. valid.loss.ave.pth")
-    parser.add_argument("--data_dir", required=True, help="needs wav.scp; utt2num_samples saves a look at each file")
+    parser.add_argument("--data_dir", required=True, help="needs wav.scp, and for system carry utt2prev; utt2num_samples saves a look at each file")
     parser.add_argument("--context_scp", help="context archive, for systems that are fed context at inference")
+    parser.add_argument(
+        "--reset_memory", action="store_true", help="system carry: forget the session after every utterance (no utt2prev needed)"
+    )
     parser.add_argument("--output_dir", required=True, help=f"gets {outputs}")
     parser.add_argument("--batch_seconds", type=float, default=200, help="padded seconds in a batch (default: 200)")
     parser.add_argument("--ngpu", type=int, default=0, choices=(0, 1), help="1: decode on the GPU (default: 0)")
@@ -38,7 +44,8 @@ def decode(args: argparse.Namespace, load):
         The model, and what it makes of each utterance: `{utterance: output}`.
 
     Raises:
-        UserError: an utterance without context, or a model that needs context and gets none.
+        UserError: an utterance without context, a model that needs context and gets none, or one that carries its
+            own and gets another.
     """
     torch.set_num_threads(args.num_threads)
     data = Path(args.data_dir)
@@ -53,8 +60,28 @@ def decode(args: argparse.Namespace, load):
     model = load(args.config, args.model, "cuda" if args.ngpu else "cpu")
     if model.needs_context and context is None:
         raise UserError("this model is fed context at inference: give --context_scp")
+    if model.memory is not None:
+        if context is not None:
+            raise UserError("this model carries its context itself: leave out --context_scp")
+        if not args.reset_memory:
+            return model, dict(_over_sessions(model, data, args.batch_seconds))
     outputs = {}
     for batch, speech in speech_batches(data, args.batch_seconds):
         rows = None if context is None else [context[utt] for utt in batch]
         outputs.update(zip(batch, model(speech, rows)))
     return model, outputs
+
+
+def _over_sessions(model, data: Path, batch_seconds: float) -> Iterator[tuple[str, object]]:
+    """Decode the first utterances of all sessions in batches, then the second ones, and so on."""
+    chains = sessions(data)
+    session_of = {utt: number for number, chain in enumerate(chains) for utt in chain}
+    steps = [[chain[step] for chain in chains if step < len(chain)] for step in range(max(map(len, chains)))]
+    states = model.memory.initial(len(chains), model.device)
+    for batch, speech in speech_batches(data, batch_seconds, steps):
+        numbers = [session_of[utt] for utt in batch]
+        with model.recalling(State(*(part[numbers] for part in states))) as after:
+            outputs = model(speech)
+        for part, new in zip(states, after[0]):
+            part[numbers] = new
+        yield from zip(batch, outputs)

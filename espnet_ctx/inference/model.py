@@ -1,7 +1,8 @@
 """A trained ESPnet model that takes batches of speech and context."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from espnet2.tasks.cls import CLSTask
 from espnet2.tasks.slu import SLUTask
 
 from espnet_ctx.files import UserError
+from espnet_ctx.nn.memory import SessionMemory, State
 
 TASKS = {"context_slu": SLUTask, "context_cls": CLSTask}  # by the configuration's `model`; ASRTask for all others
 
@@ -41,6 +43,26 @@ class TrainedModel:
         """Whether the model is fed a given context at inference (systems prev_text and generated)."""
         injection = getattr(self.model.encoder, "injection", None)
         return injection is not None and injection.student is None
+
+    @property
+    def memory(self) -> SessionMemory | None:
+        """What carries context from utterance to utterance of a session (system carry), or None."""
+        return getattr(self.model.encoder, "memory", None)
+
+    @contextmanager
+    def recalling(self, states: State) -> Iterator[list[State]]:
+        """What is encoded inside the block gets the context of its sessions' states.
+
+        Args:
+            states: of the sessions of one batch of utterances, in its order.
+
+        Yields:
+            A list that holds the states after the utterances when the block has ended.
+        """
+        after: list[State] = []
+        with torch.inference_mode(), self.model.encoder.given(self.memory.read(states)):
+            yield after
+            after.append(self.memory.update(states, self.model.encoder.predicted))
 
     @torch.inference_mode()
     def encode(

@@ -1,8 +1,24 @@
 """Cross-attention from speech frames to context embeddings (arXiv 2312.09895, section 2.1)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+
+class Context(NamedTuple):
+    """Context embeddings and their mask, always together."""
+
+    embeddings: torch.Tensor  # (B, L, C)
+    mask: torch.Tensor  # (B, L) bool
+
+
+def choose(first: Context, second: Context, use_first: torch.Tensor) -> Context:
+    """Each utterance gets the first context or the second; `use_first` is (B,) bool."""
+    use = use_first.unsqueeze(1)
+    both = torch.cat([first.embeddings, second.embeddings.to(first.embeddings.dtype)], 1)
+    return Context(both, torch.cat([first.mask & use, second.mask & ~use], 1))
 
 
 def context_mask(context: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -1,19 +1,13 @@
 """Which context a speech model gets, and where it enters."""
 
-from typing import Mapping, NamedTuple, Sequence
+from typing import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from espnet_ctx.nn.cross_attention import CrossAttention
+from espnet_ctx.nn.cross_attention import Context, CrossAttention, choose
+from espnet_ctx.nn.memory import SessionMemory, build_memory
 from espnet_ctx.nn.student import Student
-
-
-class Context(NamedTuple):
-    """Context embeddings and their mask, always together."""
-
-    embeddings: torch.Tensor  # (B, L, C)
-    mask: torch.Tensor  # (B, L) bool
 
 
 class ContextInjection(nn.Module):
@@ -21,6 +15,7 @@ class ContextInjection(nn.Module):
 
     Without a student the given context is fed. With one, the student reads the frames that the first
     cross-attention gets and its output is fed; in training the teacher's context can be fed in its place.
+    With a student and a memory, what the memory holds of the session is given and fed.
 
     Args:
         dim: D, width of the frames.
@@ -28,12 +23,16 @@ class ContextInjection(nn.Module):
         after_layers: upstream layers, from 1, after each of which a cross-attention of its own stands;
             empty (default): after the upstream's output, as in the paper.
         student: keyword arguments of `Student`; None: no student.
-        teacher_feeding: probability that, in training, an utterance is fed its teacher's context and not
-            its student's; or (first, last, updates): a line from first to last over so many updates.
+        memory: keyword arguments of `build_memory`; None: no memory.
+        current: with a memory, the student's output for the utterance itself is fed beside it.
+        teacher_feeding: probability that, in training, an utterance is fed its teacher's context and
+            neither its student's nor the memory's; or (first, last, updates): a line from first to last
+            over so many updates.
+        context_dropout: probability that, in training, an utterance goes without the context it was given.
         **cross_attention: keyword arguments of `CrossAttention`.
 
     Raises:
-        ValueError: a probability outside [0, 1].
+        ValueError: a probability outside [0, 1], or a memory without a student.
     """
 
     def __init__(
@@ -42,19 +41,35 @@ class ContextInjection(nn.Module):
         context_dim: int,
         after_layers: Sequence[int] = (),
         student: Mapping | None = None,
+        memory: Mapping | None = None,
+        current: bool = False,
         teacher_feeding: float | Sequence[float] = 0.0,
+        context_dropout: float = 0.0,
         **cross_attention,
     ):
         super().__init__()
         first, last, self.feeding_updates = (
             teacher_feeding if isinstance(teacher_feeding, Sequence) else (teacher_feeding, teacher_feeding, 1)
         )
-        if not (0 <= first <= 1 and 0 <= last <= 1):
-            raise ValueError(f"teacher_feeding is a probability, got {teacher_feeding} (encoder_conf.teacher_feeding)")
+        for name, value in (("teacher_feeding", first), ("teacher_feeding", last), ("context_dropout", context_dropout)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a probability, got {value} (encoder_conf.injection_conf.{name})")
+        if student is None and memory is not None:
+            raise ValueError("a memory holds what a student says: set encoder_conf.injection_conf.student")
         self.feeding = (first, last)
+        self.context_dropout = context_dropout
         self.after_layers = tuple(after_layers)
         self.attentions = nn.ModuleList(CrossAttention(dim, context_dim, **cross_attention) for _ in self.after_layers or (None,))
         self.student = Student(dim, context_dim, **student) if student is not None else None
+        self.memory: SessionMemory | None = None
+        if memory is not None:
+            self.memory = build_memory(context_dim, self.student.num_tokens, **memory)
+        self.current = current
+
+    def teacher_probability(self, updates: int) -> float:
+        """That an utterance is fed its teacher's context after so many updates."""
+        first, last = self.feeding
+        return first + (last - first) * min(updates / self.feeding_updates, 1.0)
 
     def fed(
         self, frames: torch.Tensor, frame_mask: torch.Tensor, given: Context | None, updates: int
@@ -64,20 +79,25 @@ class ContextInjection(nn.Module):
         Args:
             frames: (B, T, D) what the first cross-attention gets.
             frame_mask: (B, T) bool.
-            given: the given or the teacher's context.
+            given: the given context: a memory's or the teacher's.
             updates: optimiser updates so far.
 
         Returns:
             The context for the cross-attentions, and Ê (B, K, C) or None without a student.
         """
+        if self.training and given is not None and self.context_dropout > 0:
+            kept = torch.rand(len(frames), 1, device=frames.device) >= self.context_dropout
+            given = Context(given.embeddings, given.mask & kept)
         if self.student is None:
             return given, None
         predicted = self.student(frames, frame_mask)
         own = Context(predicted, frame_mask.new_ones(predicted.shape[:2]))
-        first, last = self.feeding
-        probability = first + (last - first) * min(updates / self.feeding_updates, 1.0)
+        if self.memory is not None:
+            if given is None or not self.current:
+                return (own if self.current else given), predicted
+            return Context(*(torch.cat(pair, 1) for pair in zip(own, given))), predicted
+        probability = self.teacher_probability(updates)
         if not self.training or given is None or probability == 0:
             return own, predicted
-        use = torch.rand(len(frames), 1, device=frames.device) < probability
-        both = torch.cat([predicted, given.embeddings.to(predicted.dtype)], 1)
-        return Context(both, torch.cat([own.mask & ~use, given.mask & use], 1)), predicted
+        use_own = torch.rand(len(frames), device=frames.device) >= probability
+        return choose(own, given, use_own), predicted

@@ -92,7 +92,7 @@ class Student(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"student pooling must be one of {', '.join(POOLINGS)}; got '{pooling}' (student_conf.pooling)")
-        self.stop_gradient = stop_gradient
+        self.stop_gradient, self.num_tokens = stop_gradient, num_tokens
         self.norm = nn.LayerNorm(dim)
         self.pooling = POOLINGS[pooling](dim, num_tokens)
         self.fc = nn.Linear(self.pooling.output_size, context_dim)

