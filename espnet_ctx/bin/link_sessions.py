@@ -41,7 +41,9 @@ def main(cmd=None) -> None:
         rows = read_table(args.context_scp)
         missing = [utt for utt in places if utt not in rows]
         if missing:
-            raise UserError(f"{args.context_scp} lacks {len(missing)} of {len(places)} utterances, e.g. {missing[0]}: run stage 7")
+            raise UserError(
+                f"{args.context_scp} lacks {len(missing)} of {len(places)} utterances, e.g. {missing[0]}: run stage 7"
+            )
         absent = args.out / "absent.ark"
         with whole_file(absent, "wb") as f:
             kaldiio.save_ark(f, {"0": np.zeros((1, ContextArchive(args.context_scp).dim), np.float32)})

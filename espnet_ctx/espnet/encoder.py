@@ -9,7 +9,7 @@ from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet_ctx.nn.cross_attention import Context
 from espnet_ctx.nn.injection import ContextInjection
 from espnet_ctx.nn.masking import length_mask
-from espnet_ctx.nn.memory import SessionMemory
+from espnet_ctx.nn.memory import SessionMemory, State
 from espnet_ctx.nn.upstream import Upstream
 
 
@@ -66,6 +66,7 @@ class ContextSSLEncoder(AbsEncoder):
         # optimiser updates, counted by the task; in the state dict so that a resumed run goes on counting
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
         self._given: Optional[Context] = None
+        self._state: Optional[State] = None
         self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass
         self.residual: Optional[torch.Tensor] = None  # ||added|| / ||Z|| of the last forward pass
 
@@ -79,13 +80,13 @@ class ContextSSLEncoder(AbsEncoder):
         return None if self.injection is None else self.injection.memory
 
     @contextmanager
-    def given(self, context: Optional[Context]) -> Iterator[None]:
-        """Forward passes inside the block get this context (None: absent)."""
-        self._given = context
+    def given(self, context: Optional[Context], state: Optional[State] = None) -> Iterator[None]:
+        """Forward passes inside the block get this context (None: absent), or what a memory makes of this state."""
+        self._given, self._state = context, state
         try:
             yield
         finally:
-            self._given = None
+            self._given = self._state = None
 
     def forward(
         self, xs_pad: torch.Tensor, ilens: torch.Tensor, prev_states: Optional[torch.Tensor] = None
@@ -116,7 +117,7 @@ class ContextSSLEncoder(AbsEncoder):
         def inject(place: int, frames: torch.Tensor) -> torch.Tensor:
             nonlocal fed
             if place == 0:
-                fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates)
+                fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
             out, added = self.injection.attentions[place](frames, *(fed or (None, None)))
             valid = frame_mask.unsqueeze(-1)
             with torch.no_grad():

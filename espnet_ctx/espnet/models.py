@@ -8,9 +8,9 @@ from espnet2.cls.espnet_model import ESPnetClassificationModel
 from espnet2.slu.espnet_model import ESPnetSLUModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 
-from espnet_ctx.nn.cross_attention import Context, choose, context_mask
+from espnet_ctx.nn.cross_attention import Context, context_mask
 from espnet_ctx.nn.distillation import ContextDistillation
-from espnet_ctx.nn.memory import Bank, CodebookMemory
+from espnet_ctx.nn.memory import Bank, CodebookMemory, State
 
 TEACHERS = ("context", "next_context", "neighbours")
 
@@ -79,7 +79,7 @@ class ContextModel:
             loss, statistics for ESPnet's reporter, weight (the batch size).
         """
         given = self._context(context, context_lengths)
-        with self.encoder.given(self._recalled(given, place)):
+        with self.encoder.given(*self._fed(given, place)):
             loss, stats, weight = super().forward(*args, **kwargs)
         injection = self.encoder.injection
         if injection is None:
@@ -126,14 +126,14 @@ class ContextModel:
         with self.encoder.given(self._context(context, context_lengths)):
             return super().encode(speech, speech_lengths, *args, **kwargs)
 
-    def _recalled(self, given: Optional[Context], place: Optional[torch.Tensor]) -> Optional[Context]:
-        """In training, the teacher's context or, in its place, what a memory would hold of the session."""
+    def _fed(self, given: Optional[Context], place: Optional[torch.Tensor]) -> Tuple[Optional[Context], Optional[State]]:
+        """The teacher's context and, for utterances that lose it in training, what a memory would hold of the session."""
         injection = self.encoder.injection
         if not self.training or injection is None or injection.memory is None:
-            return given
+            return given, None
         probability = injection.teacher_probability(int(self.encoder.num_updates))
         if probability == 1:
-            return given
+            return given, None
         if given is None or place is None:
             raise ValueError(
                 "a memory that is fed in training needs the data 'context' and 'place' "
@@ -141,7 +141,7 @@ class ContextModel:
             )
         state, whole = self.bank.state(injection.memory, place)
         by_teacher = torch.rand(len(place), device=place.device) < probability
-        return choose(given, injection.memory.read(state), by_teacher | ~whole)
+        return Context(given.embeddings, given.mask & (by_teacher | ~whole).unsqueeze(1)), state
 
     def _taught(
         self, next_context: Optional[torch.Tensor], lengths: Optional[torch.Tensor], place: Optional[torch.Tensor]

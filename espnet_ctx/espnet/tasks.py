@@ -158,7 +158,9 @@ def _make_codebook(args: argparse.Namespace) -> torch.Tensor | None:
         return None
     paths = [path for path, name, _ in args.train_data_path_and_name_and_type if name == "context"]
     if not paths:
-        raise UserError("the memory's codebook is made of the training contexts: --train_data_path_and_name_and_type has no 'context'")
+        raise UserError(
+            "the memory's codebook is made of the training contexts: --train_data_path_and_name_and_type has no 'context'"
+        )
     vectors = torch.from_numpy(make_codebook(paths[0], memory.get("size", CodebookMemory.SIZE), args.seed))
     args.encoder_conf = {**args.encoder_conf, "injection_conf": {**conf, "memory": {**memory, "size": len(vectors)}}}
     return vectors

@@ -20,7 +20,9 @@ def get_parser(description: str, example: str, outputs: str) -> argparse.Argumen
     )
     parser.add_argument("--config", required=True, help="config.yaml of the training")
     parser.add_argument("--model", required=True, help="weights, e.g. valid.loss.ave.pth")
-    parser.add_argument("--data_dir", required=True, help="needs wav.scp, and for system carry utt2prev; utt2num_samples saves a look at each file")
+    parser.add_argument(
+        "--data_dir", required=True, help="needs wav.scp, and utt2prev for carry; utt2num_samples saves a look at each file"
+    )
     parser.add_argument("--context_scp", help="context archive, for systems that are fed context at inference")
     parser.add_argument(
         "--reset_memory", action="store_true", help="system carry: forget the session after every utterance (no utt2prev needed)"

@@ -60,7 +60,7 @@ class TrainedModel:
             A list that holds the states after the utterances when the block has ended.
         """
         after: list[State] = []
-        with torch.inference_mode(), self.model.encoder.given(self.memory.read(states)):
+        with torch.inference_mode(), self.model.encoder.given(None, states):
             yield after
             after.append(self.memory.update(states, self.model.encoder.predicted))
 

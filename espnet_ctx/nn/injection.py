@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from espnet_ctx.nn.cross_attention import Context, CrossAttention, choose
-from espnet_ctx.nn.memory import SessionMemory, build_memory
+from espnet_ctx.nn.memory import SessionMemory, State, build_memory
 from espnet_ctx.nn.student import Student
 
 
@@ -15,7 +15,7 @@ class ContextInjection(nn.Module):
 
     Without a student the given context is fed. With one, the student reads the frames that the first
     cross-attention gets and its output is fed; in training the teacher's context can be fed in its place.
-    With a student and a memory, what the memory holds of the session is given and fed.
+    With a student and a memory, what the memory holds of the session is fed to utterances that are given nothing.
 
     Args:
         dim: D, width of the frames.
@@ -24,11 +24,12 @@ class ContextInjection(nn.Module):
             empty (default): after the upstream's output, as in the paper.
         student: keyword arguments of `Student`; None: no student.
         memory: keyword arguments of `build_memory`; None: no memory.
-        current: with a memory, the student's output for the utterance itself is fed beside it.
+        current: the memory takes in the utterance itself before it is read for it; a session's first utterance
+            gets what the student hears in it.
         teacher_feeding: probability that, in training, an utterance is fed its teacher's context and
-            neither its student's nor the memory's; or (first, last, updates): a line from first to last
+            not its student's or the memory's; or (first, last, updates): a line from first to last
             over so many updates.
-        context_dropout: probability that, in training, an utterance goes without the context it was given.
+        context_dropout: probability that, in training, an utterance loses the context it was given.
         **cross_attention: keyword arguments of `CrossAttention`.
 
     Raises:
@@ -42,7 +43,7 @@ class ContextInjection(nn.Module):
         after_layers: Sequence[int] = (),
         student: Mapping | None = None,
         memory: Mapping | None = None,
-        current: bool = False,
+        current: bool = True,
         teacher_feeding: float | Sequence[float] = 0.0,
         context_dropout: float = 0.0,
         **cross_attention,
@@ -72,15 +73,21 @@ class ContextInjection(nn.Module):
         return first + (last - first) * min(updates / self.feeding_updates, 1.0)
 
     def fed(
-        self, frames: torch.Tensor, frame_mask: torch.Tensor, given: Context | None, updates: int
+        self,
+        frames: torch.Tensor,
+        frame_mask: torch.Tensor,
+        given: Context | None,
+        updates: int,
+        state: State | None = None,
     ) -> tuple[Context | None, torch.Tensor | None]:
         """The context to feed for a batch, and the student's output.
 
         Args:
             frames: (B, T, D) what the first cross-attention gets.
             frame_mask: (B, T) bool.
-            given: the given context: a memory's or the teacher's.
+            given: the given or the teacher's context.
             updates: optimiser updates so far.
+            state: of the memory before the utterances; None: all begin a session.
 
         Returns:
             The context for the cross-attentions, and Ê (B, K, C) or None without a student.
@@ -91,11 +98,12 @@ class ContextInjection(nn.Module):
         if self.student is None:
             return given, None
         predicted = self.student(frames, frame_mask)
-        own = Context(predicted, frame_mask.new_ones(predicted.shape[:2]))
         if self.memory is not None:
-            if given is None or not self.current:
-                return (own if self.current else given), predicted
-            return Context(*(torch.cat(pair, 1) for pair in zip(own, given))), predicted
+            if state is None:
+                state = self.memory.initial(len(frames), frames.device)
+            recalled = self.memory.read(self.memory.update(state, predicted) if self.current else state)
+            return recalled if given is None else choose(given, recalled, given.mask.any(1)), predicted
+        own = Context(predicted, frame_mask.new_ones(predicted.shape[:2]))
         probability = self.teacher_probability(updates)
         if not self.training or given is None or probability == 0:
             return own, predicted

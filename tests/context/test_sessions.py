@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from espnet_ctx.context.sessions import histories, last_tokens, sessions
+from espnet_ctx.context.sessions import histories, last_tokens
+from espnet_ctx.context.sessions import sessions as sessions_of
 from espnet_ctx.files import UserError, read_table, write_table
 
 
@@ -158,9 +159,9 @@ def test_sessions_in_the_order_of_speech(tmp_path, caplog):
     write_table(tmp_path / "wav.scp", dict.fromkeys("abcdxyz", "file"))
     # n, without audio, stands between b and c; both x and y follow d; z has no line
     write_table(tmp_path / "utt2prev", {"d": "-", "x": "d", "y": "d", "c": "n", "n": "b", "b": "a", "a": "gone"})
-    assert sessions(tmp_path) == [["a", "b", "c"], ["d", "x"], ["y"], ["z"]]
+    assert sessions_of(tmp_path) == [["a", "b", "c"], ["d", "x"], ["y"], ["z"]]
     assert "no line for 1 utterances, the first is 'z'" in caplog.text
     assert "1 utterances follow one that another follows too, the first is 'y'" in caplog.text
     (tmp_path / "utt2prev").unlink()
     with pytest.raises(UserError, match="utt2prev is missing: .* without it there are no sessions"):
-        sessions(tmp_path)
+        sessions_of(tmp_path)

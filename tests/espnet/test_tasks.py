@@ -71,7 +71,8 @@ def test_updates_are_counted_and_unfreeze_the_upstream(build, batch):
 def test_context_is_an_optional_input(build):
     from espnet2.tasks.asr import ASRTask
 
-    assert {"context", "next_context", "place"} <= set(ASRTask.optional_data_names()) and "speech" in ASRTask.required_data_names()
+    assert {"context", "next_context", "place"} <= set(ASRTask.optional_data_names())
+    assert "speech" in ASRTask.required_data_names()
 
 
 ROOT = Path(__file__).parents[2]

@@ -154,7 +154,8 @@ def test_training_of_every_task_counts_updates_once_and_knows_context(build, inp
     from espnet2.tasks.slu import SLUTask
 
     of_task = {"slu": SLUTask, "cls": CLSTask}[task]
-    assert {"context", "next_context", "place"} <= set(of_task.optional_data_names()) and of_task.trainer.__name__ == "ContextTrainer"
+    assert {"context", "next_context", "place"} <= set(of_task.optional_data_names())
+    assert of_task.trainer.__name__ == "ContextTrainer"
     rates = ["--optim", "sgd", "--optim_conf", "lr=0.01", "--upstream_lr", "0.001"]
     model, args = build("aware", task, options=[*rates, *OPTIONS[task]])
     (optimizer,) = of_task.build_optimizers(args, model)

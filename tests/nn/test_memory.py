@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from espnet_ctx.nn import ContextInjection, CrossAttention, SessionMemory
+from espnet_ctx.nn import Context, ContextInjection, CrossAttention, SessionMemory
 from espnet_ctx.nn.masking import length_mask
 from espnet_ctx.nn.memory import MEMORIES, Bank, State, build_memory
 
@@ -126,26 +126,42 @@ def test_a_memory_needs_a_student():
         ContextInjection(16, C, memory={})
 
 
-@pytest.mark.parametrize("current", [False, True])
-def test_a_memory_is_fed_with_or_without_the_current_utterance(current):
+def injection_of(**settings) -> ContextInjection:
     torch.manual_seed(4)
-    injection = ContextInjection(16, C, student={}, memory={"kind": "mean"}, current=current).eval()
+    return ContextInjection(16, C, student={}, memory={"kind": "mean"}, **settings)
+
+
+@pytest.mark.parametrize("current", [False, True])
+def test_who_is_given_nothing_is_fed_the_memory_with_or_without_the_current_utterance(current):
+    injection = injection_of(current=current).eval()
     frames, mask = torch.randn(2, 9, 16), length_mask(torch.tensor([9, 4]), 9)
-    state = injection.memory.update(injection.memory.initial(2), outputs(2, 1))
-    given = injection.memory.read(State(state.values, torch.tensor([1.0, 0.0])))
-    fed, predicted = injection.fed(frames, mask, given, 0)
-    assert fed.mask.tolist() == ([[True, True], [True, False]] if current else [[True], [False]])
-    assert torch.equal(fed.embeddings[:, -1:], given.embeddings) and torch.equal(injection.student(frames, mask), predicted)
-    fed, _ = injection.fed(frames, mask, None, 0)
-    assert (fed is None) != current and (not current or torch.equal(fed.embeddings, predicted))
+    past = injection.memory.update(injection.memory.initial(2), outputs(2, 1))
+    state = State(past.values * torch.tensor([1.0, 0.0]).view(2, 1, 1), torch.tensor([1.0, 0.0]))  # the second begins
+    fed, predicted = injection.fed(frames, mask, None, 0, state)
+    assert torch.equal(injection.student(frames, mask), predicted)
+    said, heard = past.values[0, 0], F.normalize(predicted[:, 0], dim=-1)
+    if not current:
+        assert fed.mask.tolist() == [[True], [False]] and torch.allclose(fed.embeddings[0, 0], said)
+        assert not injection.fed(frames, mask, None, 0)[0].mask.any()
+        return
+    assert fed.mask.all()
+    assert torch.allclose(fed.embeddings[:, 0], torch.stack([(said + heard[0]) / 2, heard[1]]), atol=1e-6)
+    # the utterance alone where there is no state
+    assert torch.allclose(injection.fed(frames, mask, None, 0)[0].embeddings[:, 0], heard, atol=1e-6)
 
 
-def test_a_given_context_is_dropped_in_training_only():
-    injection = ContextInjection(16, C, student={}, memory={}, context_dropout=0.25)
-    frames, mask = torch.randn(4000, 2, 16), torch.ones(4000, 2, dtype=torch.bool)
-    given = injection.memory.read(injection.memory.update(injection.memory.initial(4000), outputs(4000, 1)))
-    assert injection.eval().fed(frames, mask, given, 0)[0].mask.all()
-    assert injection.train().fed(frames, mask, given, 0)[0].mask.float().mean().item() == pytest.approx(0.75, abs=0.03)
+def test_a_given_context_is_fed_in_place_of_the_memory_and_dropped_in_training_only():
+    injection, n = injection_of(context_dropout=0.25), 4000
+    frames, mask = torch.randn(n, 2, 16), torch.ones(n, 2, dtype=torch.bool)
+    given = Context(outputs(n, 3), torch.tensor([True, False, True]).repeat(n, 1))
+    fed, _ = injection.eval().fed(frames, mask, given, 0)
+    assert torch.equal(fed.embeddings[:, :3], given.embeddings)
+    assert (fed.mask == torch.tensor([True, False, True, False])).all()
+    fed, _ = injection.train().fed(frames, mask, given, 0)
+    assert (fed.mask[:, 0] != fed.mask[:, 3]).all() and fed.mask[:, 3].float().mean().item() == pytest.approx(0.25, abs=0.03)
+    # without a memory what is dropped is absent
+    plain = ContextInjection(16, C, context_dropout=0.25).train()
+    assert plain.fed(frames, mask, given, 0)[0].mask.any(1).float().mean().item() == pytest.approx(0.75, abs=0.03)
 
 
 # the bank: rows 0-3 are one session, 4-5 the next

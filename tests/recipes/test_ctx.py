@@ -11,6 +11,7 @@ import kaldiio
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from espnet_ctx.files import read_table, write_table
 from tests.recipes.tiny import FS, SETS, Recipe, make_llm
@@ -136,6 +137,35 @@ class TestAnotherTraining:
         assert (copy.folder / "exp/asr_ddp/valid.loss.ave.pth").exists()
 
 
+class TestSessions:
+    def test_carry_decodes_over_sessions_and_packs(self, copy):
+        options = [*copy.options, "--context", "carry", "--asr_tag", "carry"]
+        done = copy.run(*options, "--stage", "6", "--stop_stage", "13")
+        assert done.returncode == 0, done.stdout
+        context, exp = copy.folder / f"dump/context/{CONTEXT}", copy.folder / "exp/asr_carry"
+        assert len(read_table(context / "train/place")) == len(read_table(context / "train/next_context.scp")) == SETS["train"]
+        assert not (context / "test").exists()
+        memory = yaml.safe_load((exp / "config.yaml").read_text())["encoder_conf"]["injection_conf"]["memory"]
+        assert 1 <= memory["size"] <= SETS["train"]  # as many as there are different contexts
+        assert (exp / "asr_carry_valid.loss.ave.zip").exists()  # which check_pack has decoded with
+
+        remembering = read_table(exp / "decode_ctc_asr_model_valid.loss.ave/test/score")
+        done = copy.run(*options, "--test_context", "none", "--stage", "11", "--stop_stage", "11")
+        assert done.returncode == 0, done.stdout
+        forgetful = read_table(exp / "decode_ctc_asr_model_valid.loss.ave_none/test/score")
+        firsts = {utt for utt, prev in read_table(copy.folder / "data/test/utt2prev").items() if prev == "-"}
+        same = {utt for utt in remembering if abs(float(remembering[utt]) - float(forgetful[utt])) < 1e-3}
+        assert firsts <= same and same != remembering.keys()
+
+    def test_prev_audio_needs_neither_text_nor_llm(self, copy):
+        options = ["--context", "prev_audio", "--asr_tag", "prev_audio", "--asr_args", "--max_epoch 2"]
+        done = copy.run(*options, "--stage", "6", "--stop_stage", "11")
+        assert done.returncode == 0, done.stdout
+        assert "Stage 6" not in done.stdout
+        log = (copy.folder / "exp/asr_prev_audio/train.log").read_text()
+        assert re.search(r"2epoch results: \[train\].*loss_context=", log)
+
+
 class TestKilled:
     def test_data_stages_end_as_if_undisturbed(self, recipe, finished):
         stages = ["--stop_stage", "5"]
@@ -197,6 +227,9 @@ class TestBadInput:
             (["--test_sets", "train"], "the training set 'train' may be neither"),
             (["--num_train_procs", "2", "--ngpu", "1"], "--num_train_procs needs --ngpu 0"),
             (["--context", "prev_text", "--decoder", "espnet"], "use --decoder ctc"),
+            (["--context", "carry"], "--context carry needs --llm"),
+            (["--context", "carry", "--llm", "x", "--decoder", "espnet"], "--decoder espnet knows no sessions"),
+            (["--context", "carry", "--llm", "x", "--test_context", "gold"], "not for --context carry"),
             (["--contxt", "none"], "unknown option --contxt"),
             (["extra"], "no positional arguments are taken, got: extra"),
             (["--stage", "8", "--upstream", "./gone"], "the folder ./gone holds no checkpoint"),

