@@ -1,5 +1,6 @@
 """RESULTS.md as ESPnet's show_asr_result.sh prints it."""
 
+import json
 import subprocess
 import sys
 import time
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from espnet_ctx.files import UserError
+from espnet_ctx.scoring.context_words import ContextCounts
 from espnet_ctx.scoring.sclite import UNITS, read_summary
 from espnet_ctx.scoring.understanding import KINDS, read_rates, read_scores
 from espnet_ctx.version import __version__
 
+CONTEXT_RESULT = "score_context/result.json"
 HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 
 
@@ -55,6 +58,9 @@ def results_markdown(exp) -> str:
         for score in UNITS if texts else ():
             rows = [_row(system, result) for result in texts if result.parent.name == f"score_{score}"]
             text += f"### {score.upper()}\n\n" + markdown_table(HEADER, rows) + "\n"
+        folders = sorted({result.parent.parent for result in texts if (result.parent.parent / CONTEXT_RESULT).exists()})
+        if folders:
+            text += "### Words of the context\n\n" + _context_table(system, folders) + "\n"
     return text
 
 
@@ -75,6 +81,17 @@ def _row(system: Path, result: Path) -> list[str]:
     rates = [f"{rate:.1f}" for rate in summary[2:]]
     dataset = result.parent.parent.relative_to(system)
     return [str(dataset), str(summary.sentences), str(summary.words), *rates]
+
+
+def _context_table(system: Path, folders: Sequence[Path]) -> str:
+    """A row per decoded set: errors on words inside and outside the context, and words copied from it, in percent."""
+    rows = []
+    for folder in folders:
+        counts = ContextCounts(**json.loads((folder / CONTEXT_RESULT).read_text(encoding="utf-8")))
+        rates = (counts.inside_wer, counts.outside_wer, counts.false_insertion_rate)
+        inside, outside, copied = (f"{rate:.1f}" for rate in rates)
+        rows.append([folder.relative_to(system), counts.inside, inside, counts.outside, outside, copied])
+    return markdown_table(["dataset", "in context", "WER", "not in context", "WER", "false insertions"], rows)
 
 
 def _understanding_table(system: Path, folders: Sequence[Path]) -> str:
