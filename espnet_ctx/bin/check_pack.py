@@ -12,11 +12,14 @@ from pathlib import Path
 
 from espnet_ctx.context.sessions import sessions
 from espnet_ctx.files import UserError, read_table, run_main
+from espnet_ctx.inference.options import add_recognizer_options, recognizer_arguments
 
 ESPNET_CLASS = {"asr": "Speech2Text", "slu": "Speech2Understand", "cls": "Classification"}
 
 
-def decode(pack: Path, task: str, wav: str, context: str | None, decoder: str, settings: dict) -> tuple[str, str]:
+def decode(
+    pack: Path, task: str, wav: str, context: str | None, decoder: str, settings: dict, recognizer_settings: dict
+) -> tuple[str, str]:
     """Texts of one utterance by ESPnet's own class and by what made the known hypothesis.
 
     Args:
@@ -26,6 +29,7 @@ def decode(pack: Path, task: str, wav: str, context: str | None, decoder: str, s
         context: its context matrix as `<ark>:<offset>`, for systems that are fed context.
         decoder: "ctc" (our batched decoding) or "espnet", as in `ctx.sh --decoder`.
         settings: arguments of ESPnet's class.
+        recognizer_settings: arguments of our batched recogniser.
     """
     import soundfile
     from espnet_model_zoo.downloader import ModelDownloader
@@ -61,7 +65,7 @@ def decode(pack: Path, task: str, wav: str, context: str | None, decoder: str, s
 
     from espnet_ctx.inference.recognizer import CTCRecognizer
 
-    recognizer = CTCRecognizer(*model)
+    recognizer = CTCRecognizer(*model, **recognizer_settings)
     return by_espnet, recognizer.text(recognizer([speech], rows)[0])[1].strip()
 
 
@@ -79,6 +83,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--context_scp", type=Path, help="context archive, for systems that are fed context")
     parser.add_argument("--decoder", choices=["ctc", "espnet"], default="ctc", help="what recognised it")
     parser.add_argument("--inference_config", type=Path, help="YAML for ESPnet's class (default: greedy-like CTC)")
+    add_recognizer_options(parser)
     return parser
 
 
@@ -105,9 +110,14 @@ def main(cmd=None) -> None:
     if not pack.is_file():
         raise UserError(f"no such pack: {args.pack} (option --pack)")
 
+    for option in ("ngram_file", "hotwords"):
+        if path := getattr(args, option):
+            setattr(args, option, path.resolve())
+    ours = recognizer_arguments(args)
+
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        by_espnet, text = decode(pack, args.task, wav, context, args.decoder, settings)
+        by_espnet, text = decode(pack, args.task, wav, context, args.decoder, settings, ours)
         os.chdir("/")
     print(f"Utterance {utt}\n  hypothesis:  {hypotheses[utt]}\n  packed:      {text}\n  {ESPNET_CLASS[args.task]}: {by_espnet}")
     if text != hypotheses[utt]:

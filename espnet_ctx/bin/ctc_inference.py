@@ -1,42 +1,38 @@
-"""Decode a data directory greedily by CTC, in batches; writes what ESPnet's inference writes."""
+"""Decode a data directory by CTC, in batches; writes what ESPnet's inference writes, with times and confidences."""
 
-import argparse
 from pathlib import Path
 
-from espnet_ctx.files import run_main, write_table
+from espnet_ctx.files import run_main
 from espnet_ctx.inference import command
+from espnet_ctx.inference.options import add_recognizer_options, recognizer_arguments
 
 EXAMPLE = """example:
   python -m espnet_ctx.bin.ctc_inference --config exp/asr_aware/config.yaml --model exp/asr_aware/valid.loss.ave.pth \\
-      --data_dir dump/raw/test --output_dir exp/asr_aware/decode_ctc/test"""
+      --data_dir dump/raw/test --output_dir exp/asr_aware/decode_ctc/test --beam_size 20 --ngram_file exp/ngram/3gram.arpa"""
+OUTPUTS = "text, token, token_int, score, token_time (seconds), token_confidence and ctm (words)"
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser():
     """The command's options."""
-    return command.get_parser(__doc__, EXAMPLE, "text, token, token_int and score")
-
-
-def load(*args):
-    """The recogniser; imports ESPnet."""
-    from espnet_ctx.inference.recognizer import CTCRecognizer
-
-    return CTCRecognizer(*args)
+    parser = command.get_parser(__doc__, EXAMPLE, OUTPUTS)
+    add_recognizer_options(parser)
+    return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
     """Decode as the options say."""
     args = get_parser().parse_args(cmd)
+    further = recognizer_arguments(args)
+
+    def load(*model):
+        from espnet_ctx.inference.recognizer import CTCRecognizer  # imports ESPnet
+
+        return CTCRecognizer(*model, **further)
+
     recognizer, hypotheses = command.decode(args, load)
-    tables: dict[str, dict[str, str]] = {"text": {}, "token": {}, "token_int": {}, "score": {}}
-    for utt, hypothesis in hypotheses.items():
-        tokens, text = recognizer.text(hypothesis)
-        tables["text"][utt] = text
-        tables["token"][utt] = " ".join(tokens)
-        tables["token_int"][utt] = " ".join(map(str, hypothesis.token_ids))
-        tables["score"][utt] = f"{hypothesis.score:.4f}"
-    # text last: whoever finds it finds all
-    for name in ("score", "token_int", "token", "text"):
-        write_table(Path(args.output_dir) / name, tables[name])
+    from espnet_ctx.inference.outputs import write_hypotheses
+
+    write_hypotheses(recognizer, hypotheses, Path(args.output_dir))
 
 
 if __name__ == "__main__":

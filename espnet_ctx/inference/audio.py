@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from espnet_ctx.files import UserError, read_table
 from espnet_ctx.inference.ctc import length_batches
-
-RATE = 16000
+from espnet_ctx.inference.speech import RATE, check_speech, warn_of_clipping
 
 
 def speech_batches(
@@ -44,7 +43,7 @@ def speech_batches(
     ]
 
     def read(batch: list[str]) -> list[np.ndarray]:
-        return [soundfile.read(wavs[utt], dtype="float32")[0] for utt in batch if _info(utt, wavs[utt])]
+        return [read_utterance(utt, wavs[utt]) for utt in batch]
 
     with ThreadPoolExecutor(1) as reader, tqdm(total=len(wavs), unit="utt", desc=data_dir.name) as bar:
         coming = reader.submit(read, batches[0])
@@ -54,6 +53,18 @@ def speech_batches(
                 coming = reader.submit(read, batches[number + 1])
             yield batch, speech
             bar.update(len(batch))
+
+
+def read_utterance(utt: str, path: str) -> np.ndarray:
+    """The samples (N,) of an utterance's file, float32 at 16 kHz.
+
+    Raises:
+        UserError: an unreadable file, another rate, several channels, or samples that cannot be decoded.
+    """
+    _info(utt, path)
+    speech = check_speech(soundfile.read(path, dtype="float32")[0], f"{utt}, {path}")
+    warn_of_clipping(speech, utt)
+    return speech
 
 
 def _info(utt: str, path: str):

@@ -1,5 +1,6 @@
 """A trained ESPnet model that takes batches of speech and context."""
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -12,6 +13,7 @@ from espnet2.tasks.cls import CLSTask
 from espnet2.tasks.slu import SLUTask
 
 from espnet_ctx.files import UserError
+from espnet_ctx.inference.speech import DTYPES, SHORTEST, check_speech
 from espnet_ctx.nn.memory import SessionMemory, State
 
 TASKS = {"context_slu": SLUTask, "context_cls": CLSTask}  # by the configuration's `model`; ASRTask for all others
@@ -24,19 +26,31 @@ class TrainedModel:
         config: the training's config.yaml.
         model: the weights (.pth).
         device: "cpu" or "cuda".
+        dtype: one of `DTYPES`, of the arithmetic in the encoder; the weights stay as they are.
+        quantize: linear layers in 8-bit integers, the activations quantised as they come; CPU and float32 only.
 
     Raises:
-        UserError: a missing file.
+        UserError: a missing file, or a precision that the device does not have.
     """
 
-    def __init__(self, config: str, model: str, device: str = "cpu"):
+    def __init__(self, config: str, model: str, device: str = "cpu", dtype: str = "float32", quantize: bool = False):
+        if dtype not in DTYPES:
+            raise UserError(f"--dtype is '{dtype}': must be one of {', '.join(DTYPES)}")
+        if dtype == "float16" and device == "cpu":
+            raise UserError("--dtype float16 is for GPUs (--ngpu 1): use bfloat16 or float32 on the CPU")
+        if quantize and (device != "cpu" or dtype != "float32"):
+            raise UserError(f"--quantize_asr_model is for the CPU and --dtype float32; got {device} and {dtype}")
         for path in (config, model):
             if not Path(path).is_file():
                 raise UserError(f"no such file: {path} (--config, --model; has training, stage 10, finished?)")
-        self.config, self.device = config, device
+        self.config, self.device, self.dtype = config, device, getattr(torch, dtype)
         name = yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("model")
         self.model, self.args = TASKS.get(name, ASRTask).build_model_from_file(config, model, device)
         self.model.eval()
+        if quantize:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch moves it to another package one day
+                self.model = torch.ao.quantization.quantize_dynamic(self.model, {torch.nn.Linear}, torch.qint8)
 
     @property
     def needs_context(self) -> bool:
@@ -64,6 +78,12 @@ class TrainedModel:
             yield after
             after.append(self.memory.update(states, self.model.encoder.predicted))
 
+    @property
+    def context_dim(self) -> int | None:
+        """C, width of the context embeddings; None without a context."""
+        injection = getattr(self.model.encoder, "injection", None)
+        return None if injection is None else injection.attentions[0].context_norm.normalized_shape[0]
+
     @torch.inference_mode()
     def encode(
         self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None
@@ -71,16 +91,21 @@ class TrainedModel:
         """Encode.
 
         Args:
-            speech: one (N,) float waveform at 16 kHz an utterance.
+            speech: one (N,) float waveform at 16 kHz an utterance; one too short for a sound is padded.
             context: one (L, C) matrix an utterance; a row of zeros is absent.
 
         Returns:
             (B, T, D) and (B,).
+
+        Raises:
+            UserError: samples that `check_speech` refuses.
         """
+        speech = [np.pad(samples, (0, max(0, SHORTEST - len(samples)))) for samples in map(check_speech, speech)]
         inputs = dict(zip(("speech", "speech_lengths"), self._pad(speech)))
         if context is not None:
             inputs.update(zip(("context", "context_lengths"), self._pad(context)))
-        return self.model.encode(**inputs)
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model.encode(**inputs)
 
     def predicted_context(self, speech: Sequence[np.ndarray]) -> np.ndarray:
         """What the student makes of each utterance: Ê (B, K, C).

@@ -111,6 +111,20 @@ class TestFinished:
         assert read_table(decoded / "text").keys() == read_table(finished.folder / "data/test/text").keys()
 
 
+class TestNgram:
+    def test_it_is_made_searched_with_and_packed(self, copy):
+        options = [*copy.options, "--use_ngram", "true", "--ngram_num", "3", "--inference_args", "--beam_size 5"]
+        done = copy.run(*options, "--stage", "5", "--stop_stage", "5")
+        assert done.returncode == 0, done.stdout
+        done = copy.run(*options, "--stage", "11", "--stop_stage", "13")
+        assert done.returncode == 0, done.stdout
+        exp = copy.folder / "exp/asr_aware"
+        decoded = exp / "decode_ctc_3gram_beam_size5_asr_model_valid.loss.ave/test"
+        assert len(read_table(decoded / "text")) == SETS["test"] and (decoded / "score_wer/result.txt").exists()
+        [pack] = exp.glob("*.zip")
+        assert "data/token_list/char/3gram.arpa" in zipfile.ZipFile(pack).namelist()
+
+
 class TestAnotherTraining:
     def test_more_epochs_continue_and_other_settings_begin_anew(self, copy):
         exp = copy.folder / "exp/asr_aware"
@@ -232,6 +246,7 @@ class TestBadInput:
             (["--context", "carry"], "--context carry needs --llm"),
             (["--context", "carry", "--llm", "x", "--decoder", "espnet"], "--decoder espnet knows no sessions"),
             (["--context", "carry", "--llm", "x", "--test_context", "gold"], "not for --context carry"),
+            (["--use_ngram", "true", "--decoder", "espnet"], "--use_ngram true is for --decoder ctc and --task asr or slu"),
             (["--contxt", "none"], "unknown option --contxt"),
             (["extra"], "no positional arguments are taken, got: extra"),
             (["--stage", "8", "--upstream", "./gone"], "the folder ./gone holds no checkpoint"),

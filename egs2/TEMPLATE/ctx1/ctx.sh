@@ -40,6 +40,8 @@ min_wav_duration=0.1      # Shorter training utterances are left out, seconds.
 max_wav_duration=20.0     # Longer training utterances are left out, seconds.
 token_type=char           # char or bpe.
 nbpe=300                  # Number of sentencepiece units for bpe.
+use_ngram=false           # Stage 5 makes an n-gram of the training set's tokens, and stage 11 searches with it.
+ngram_num=4               # Its order.
 tags=raw                  # Of slu: raw (18 types, as SLUE trains) or combined (the 7 that it scores).
 
 # Context
@@ -67,7 +69,8 @@ asr_tag=                  # Name of the system (default: <configuration>_<contex
 init_param=               # Checkpoint to start from, <file>[:src:dst:exclude] as ESPnet has it.
 
 # Decoding and scoring
-decoder=ctc               # ctc: ours, in batches (greedy CTC; a class for cls); espnet: espnet2.bin.<task>_inference.
+decoder=ctc               # ctc: ours, in batches (CTC, greedy or beam; a class for cls); espnet: espnet2.bin.<task>_inference.
+inference_args=           # Further arguments of the decoder, such as "--beam_size 20 --hotwords local/words".
 inference_config=         # Configuration of <task>_inference (with --decoder espnet).
 inference_asr_model=valid.loss.ave.pth  # Checkpoint to decode with.
 score_opts=               # Options for local/score.sh.
@@ -98,6 +101,7 @@ one_of token_type "${token_type}" char bpe
 one_of feats_type "${feats_type}" raw
 one_of audio_format "${audio_format}" flac wav
 one_of decoder "${decoder}" ctc espnet
+one_of use_ngram "${use_ngram}" true false
 one_of pooling "${pooling}" tokens cls mean
 one_of tags "${tags}" raw combined
 one_of llm_backend "${llm_backend}" transformers vllm openai store
@@ -111,6 +115,8 @@ done
 for overlay in ${asr_overlay}; do
     [ -f "${overlay}" ] || fail "no such configuration: ${overlay} (option --asr_overlay)"
 done
+"${use_ngram}" && [[ ${task} = cls || ${decoder} = espnet ]] &&
+    fail "--use_ngram true is for --decoder ctc and --task asr or slu, not for --decoder ${decoder} and --task ${task}"
 task_config=conf/task/${task}.yaml  # what the task changes in a configuration for asr
 [ "${task}" = asr ] || [ -f "${task_config}" ] || fail "no such configuration: ${task_config} (option --task)"
 context_config=conf/context/${context}.yaml
@@ -212,6 +218,12 @@ configs+=(${asr_overlay})
 asr_exp=${expdir}/${task}_${asr_tag:-$(basename "${asr_config}" .yaml)_${context}}
 inference_tag=decode_${decoder}
 [ "${decoder}" = ctc ] || [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
+ngram_file=${tokens_dir}/${ngram_num}gram.arpa
+ctc_opts=()
+! "${use_ngram}" || { ctc_opts=(--beam_size 20 --ngram_file "${ngram_file}"); inference_tag+=_${ngram_num}gram; }
+# shellcheck disable=SC2206  # arguments are separated by spaces
+[ "${decoder}" != ctc ] || ctc_opts+=(${inference_args})
+inference_tag+=$(sed -e 's/--/_/g' -e 's/[ =/]//g' <<< "${inference_args}")
 inference_tag+=_${task}_model_${inference_asr_model%.pth}${test_suffix}
 asr_model=${asr_exp}/${inference_asr_model}
 packed_model=${asr_exp}/$(basename "${asr_exp}")_${inference_asr_model%.pth}.zip
@@ -297,6 +309,16 @@ if runs 5; then
         "${token_list}" -- \
         python3 -m espnet_ctx.bin.make_token_list --text "${data_feats}/${train_set}/${target}" \
         --token_type "${token_type}" --nbpe "${nbpe}" --out "${tokens_dir}" ${_opts}
+    make_ngram() {
+        local -a opts=(--token_type "${token_type}")
+        [ "${token_type}" = char ] || opts+=(--bpemodel "${bpemodel}")
+        utils/install_lmplz.sh
+        python3 -m espnet_ctx.bin.make_ngram --text "${data_feats}/${train_set}/${target}" --ngram_num "${ngram_num}" \
+            --out "${ngram_file}" "${opts[@]}"
+    }
+    ! "${use_ngram}" ||
+        refresh "${tokens_dir}/.${ngram_num}gram" "$(fingerprint "" "${data_feats}/${train_set}/${target}" "${token_list}")" \
+            "${ngram_file}" -- make_ngram
 fi
 
 if runs 6 && [ -n "${context_sets}" ]; then
@@ -529,7 +551,7 @@ if runs 11; then
             ${_cmd} "${logdir}/${command}.log" \
                 python3 -m "espnet_ctx.bin.${command}" --config "${asr_exp}/config.yaml" --model "${asr_model}" \
                 --data_dir "${data}" --output_dir "${dir}" --ngpu "${_ngpu}" \
-                --num_threads "${OMP_NUM_THREADS}" "${opts[@]}"
+                --num_threads "${OMP_NUM_THREADS}" "${opts[@]}" "${ctc_opts[@]}"
             return
         fi
         opts=("${espnet_opts[@]}")
@@ -539,11 +561,12 @@ if runs 11; then
         for n in $(seq "${_nj}"); do parts+=("${logdir}/keys.${n}.scp"); done
         utils/split_scp.py "${data}/wav.scp" "${parts[@]}"
         rm -rf "${logdir}"/output.*
+        # shellcheck disable=SC2086
         ${_cmd} JOB=1:"${_nj}" "${logdir}/${task}_inference.JOB.log" \
             python3 -m espnet_ctx -m "espnet2.bin.${task}_inference" --batch_size 1 --ngpu "${_ngpu}" \
             --data_path_and_name_and_type "${data}/wav.scp,speech,sound" --key_file "${logdir}/keys.JOB.scp" \
             "--${model_option}_train_config" "${asr_exp}/config.yaml" "--${model_option}_model_file" "${asr_model}" \
-            --output_dir "${logdir}/output.JOB" "${opts[@]}"
+            --output_dir "${logdir}/output.JOB" "${opts[@]}" ${inference_args}
         for f in "${decoded_files[@]}"; do
             sort "${logdir}"/output.*/"${best}/${f}" > "${dir}/${f}.part"
             mv "${dir}/${f}.part" "${dir}/${f}"
@@ -554,13 +577,14 @@ if runs 11; then
         [ -s "${data_feats}/${dset}/wav.scp" ] || fail "${data_feats}/${dset} is not there: run stages 1 to 4"
         [ "${decoder}" = ctc ] || _files+=("${inference_config}")
         [ "${context}" != carry ] || _files+=("${data_feats}/${dset}/utt2prev")
+        ! "${use_ngram}" || _files+=("${ngram_file}")
         if "${decodes_with_context}"; then
             _dir=${context_dir}/${dset}${test_suffix}
             [ -f "${_dir}/.done" ] || fail "${_dir} is not whole: run stages 6 and 7"
             _files+=("${_dir}/.done")
         fi
         write_run_sh "${asr_exp}/${inference_tag}" 11
-        refresh "${asr_exp}/${inference_tag}/${dset}/.decoded" "$(fingerprint "${decoder}" "${_files[@]}")" \
+        refresh "${asr_exp}/${inference_tag}/${dset}/.decoded" "$(fingerprint "${decoder}${inference_args:+ ${inference_args}}" "${_files[@]}")" \
             "${decoded_files[@]/#/${asr_exp}/${inference_tag}/${dset}/}" -- decode_set "${dset}"
     done
 fi
@@ -596,6 +620,14 @@ if runs 12; then
             python3 -m espnet_ctx.bin.score_wer --ref "${data_feats}/${dset}/text" --hyp "${_dir}/text" \
             --utt2spk "${data_feats}/${dset}/utt2spk" --out "${_dir}" ${_opts}
         _files+=("${_dir}/score_wer/result.txt")
+        _text=${context_dir}/${dset}${test_suffix}/context_text
+        if "${decodes_with_context}" && [ -f "${_text}" ]; then
+            refresh "${_dir}/.scored_context" "$(fingerprint "" "${_text}" "${_dir}/score_wer/"{ref,hyp}.trn)" \
+                "${_dir}/score_context/result.json" -- \
+                python3 -m espnet_ctx.bin.score_context --ref "${_dir}/score_wer/ref.trn" --hyp "${_dir}/score_wer/hyp.trn" \
+                --context_text "${_text}" --utt2spk "${data_feats}/${dset}/utt2spk" --out "${_dir}/score_context/result.json"
+            _files+=("${_dir}/score_context/result.json")
+        fi
     done
     show_results() {
         # shellcheck disable=SC2086
@@ -664,6 +696,8 @@ READ
         [ ! -f "${asr_exp}/RESULTS.md" ] || opts+=(--option "${asr_exp}/RESULTS.md")
         [ ! -d "${asr_exp}/images" ] || opts+=(--option "${asr_exp}/images")
         [ "${bpemodel}" = none ] || opts+=(--option "${bpemodel}")
+        ! "${use_ngram}" || opts+=(--option "${ngram_file}")
+        ! "${decodes_with_context}" || opts+=(--option "${context_dir}/${train_set}/context.json")  # for sessions
         rm -f "${packed_model%.zip}.part.zip"
         ${train_cmd} "${asr_exp}/pack.log" \
             python3 -m "${pack_command[@]}" "--${model_option}_train_config" "${asr_exp}/config.yaml" \
@@ -672,7 +706,7 @@ READ
         ${train_cmd} "${asr_exp}/check_pack.log" \
             python3 -m espnet_ctx.bin.check_pack --pack "${packed_model%.zip}.part.zip" \
             --task "${task}" --data_dir "${data_feats}/${first}" --hyp "${asr_exp}/${inference_tag}/${first}/text" \
-            --decoder "${decoder}" "${check_opts[@]}"
+            --decoder "${decoder}" "${check_opts[@]}" "${ctc_opts[@]}"
         grep -A 3 '^Utterance ' "${asr_exp}/check_pack.log"
         mv "${packed_model%.zip}.part.zip" "${packed_model}"
     }
