@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from espnet_ctx.context import generate
+from espnet_ctx.context.generate import PREVIOUS, STORE_ONLY
 from espnet_ctx.context.generations import Generations, Setting, merge_parts, part_path
 from espnet_ctx.context.llm import BACKENDS, Decoding, identify, load_llm
 from espnet_ctx.context.prompts import load_prompt, prompt_names
@@ -28,8 +29,6 @@ from espnet_ctx.context.provenance import versions
 from espnet_ctx.context.sessions import Histories, histories
 from espnet_ctx.files import UserError, run_main
 
-PREVIOUS = "previous"
-STORE_ONLY = "store"
 MODES = ("gold", "hypothesis", "shuffled", "none")
 
 

@@ -18,6 +18,8 @@ from espnet_ctx.context.sessions import Histories
 from espnet_ctx.files import write_table
 
 SECTION = "generation"
+PREVIOUS = "previous"  # stands for a prompt where no LLM is asked: the previous texts themselves
+STORE_ONLY = "store"  # stands for a backend where the store has all answers and no LLM is asked
 
 
 def is_made(out: Path, options: Mapping[str, Any]) -> bool:

@@ -57,12 +57,13 @@ class TextEncoder:
         self.pad_id = padding_id(self.tokenizer)
         self.dim: int = model.config.get_text_config().hidden_size
 
-    def encode(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Embed texts in batches of similar length, the longest first; shows a progress bar.
+    def encode(self, texts: Sequence[str], batch_size: int, progress: bool = True) -> Iterator[tuple[str, np.ndarray]]:
+        """Embed texts in batches of similar length, the longest first.
 
         Args:
             texts: what to embed, each once.
             batch_size: texts per batch; what comes out does not depend on it.
+            progress: show a progress bar.
 
         Yields:
             A text and its embedding `(L, d)` float32; L is 1 for the poolings `cls` and `mean`, and for a
@@ -72,13 +73,13 @@ class TextEncoder:
             return
         ids = self._tokenize(texts)
         order = sorted(range(len(texts)), key=lambda i: (-len(ids[i]), texts[i]))
-        with tqdm(total=len(texts), desc=f"embed ({self.pooling})", unit="text") as progress:
+        with tqdm(total=len(texts), desc=f"embed ({self.pooling})", unit="text", disable=not progress) as bar:
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
                 rows = self._embed([list(ids[i]) or [self.pad_id] for i in batch])
                 for i, row in zip(batch, rows, strict=True):
                     yield texts[i], row if len(ids[i]) else np.zeros((1, self.dim), np.float32)
-                progress.update(len(batch))
+                bar.update(len(batch))
 
     def made_with(self) -> dict[str, str]:
         """Device and versions, for the record."""
