@@ -89,33 +89,35 @@ class ContextSSLEncoder(AbsEncoder):
             self._given = self._state = None
 
     def forward(
-        self, xs_pad: torch.Tensor, ilens: torch.Tensor, prev_states: Optional[torch.Tensor] = None
+        self, xs_pad: torch.Tensor, ilens: Optional[torch.Tensor], prev_states: Optional[torch.Tensor] = None
     ) -> Tuple[torch.Tensor, torch.Tensor, None]:
         """Encode.
 
         Args:
             xs_pad: (B, N) or (B, N, 1) samples at 16 kHz.
-            ilens: (B,) valid samples.
+            ilens: (B,) valid samples; None: all of them (for export).
             prev_states: not used; part of ESPnet's interface.
 
         Returns:
             (B, T, D) frames, (B,) frame lengths, None.
         """
         speech = xs_pad.squeeze(-1) if xs_pad.dim() == 3 else xs_pad
-        # scripts and older checkpoints move ilens about: lengths and samples stay on one device
-        ilens = ilens.to(speech.device)
-        updates = int(self.num_updates)
+        if ilens is not None:
+            # scripts and older checkpoints move ilens about: lengths and samples stay on one device
+            ilens = ilens.to(speech.device)
+        updates = int(self.num_updates) if self.training else 0
         if self.injection is None:
             frames, lengths = self.upstream(speech, ilens, updates)
             return frames.to(speech.dtype), lengths, None
 
-        lengths = self.upstream.output_lengths(ilens)
-        frame_mask = length_mask(lengths, int(lengths.max()))
         fed: Optional[Context] = None
         self.predicted = self.residual = None
 
         def inject(place: int, frames: torch.Tensor) -> torch.Tensor:
             nonlocal fed
+            frame_mask = frames.new_ones(frames.shape[:2], dtype=torch.bool)
+            if ilens is not None:
+                frame_mask = length_mask(self.upstream.output_lengths(ilens), frames.size(1))
             if place == 0:
                 fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
             out, added = self.injection.attentions[place](frames, *(fed or (None, None)))
@@ -125,7 +127,7 @@ class ContextSSLEncoder(AbsEncoder):
             return out
 
         hooks = {number: _at(inject, place) for place, number in enumerate(self.injection.after_layers)}
-        frames, _ = self.upstream(speech, ilens, updates, hooks)
+        frames, lengths = self.upstream(speech, ilens, updates, hooks)
         if not hooks:
             frames = inject(0, frames)
         return frames.to(speech.dtype), lengths, None

@@ -111,7 +111,7 @@ class Upstream(nn.Module):
     def forward(
         self,
         speech: torch.Tensor,
-        lengths: torch.Tensor,
+        lengths: torch.Tensor | None,
         updates: int = 0,
         after_layer: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = {},
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,7 +119,7 @@ class Upstream(nn.Module):
 
         Args:
             speech: (B, N) samples at 16 kHz.
-            lengths: (B,) valid samples.
+            lengths: (B,) valid samples; None: all of them, and nothing here depends on a number in a tensor (for export).
             updates: optimiser updates done so far, for `freeze_updates`.
             after_layer: what to do to the (B, T, D) output of transformer layers, by their number from 1.
 
@@ -129,14 +129,17 @@ class Upstream(nn.Module):
         Raises:
             ValueError: an utterance too short for one frame.
         """
+        whole = lengths is None
+        if whole:
+            lengths = torch.full((speech.size(0),), speech.size(1), device=speech.device)
         frames = self.output_lengths(lengths)
-        if int(frames.min()) < 1:
+        if not whole and int(frames.min()) < 1:
             raise ValueError(
                 f"an utterance of {int(lengths.min())} samples is shorter than one frame of the upstream "
                 "(400 samples = 25 ms); remove it (ctx.sh --min_wav_duration)"
             )
         # a mask only where there is padding: without one attention takes its fast path
-        padded = bool((lengths != speech.size(1)).any())
+        padded = not whole and bool((lengths != speech.size(1)).any())
         frozen = self.training and updates < self.freeze_updates
         with torch.no_grad() if frozen else nullcontext(), self._hooked(after_layer):
             if self.filter_bank is not None:
