@@ -24,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, help="what was said, such as a decoded text (default: the directory's)")
     parser.add_argument("--context_scp", help="context archive, for systems that are fed context at inference")
     parser.add_argument("--out", type=Path, required=True, help="CTM file")
-    parser.add_argument("--batch_seconds", type=float, default=200, help="padded seconds in a batch (default: 200)")
+    parser.add_argument("--batch_seconds", type=float, default=20, help="padded seconds in a batch (default: 20)")
     parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 

@@ -31,7 +31,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", required=True, help="<utterance> <topic> of the same utterances")
     parser.add_argument("--train_labels", required=True, help="<utterance> <topic> of the training set")
     parser.add_argument("--out", required=True, help="gets the figures (JSON)")
-    parser.add_argument("--batch_seconds", type=float, default=200, help="padded seconds in a batch (default: 200)")
+    parser.add_argument("--batch_seconds", type=float, default=20, help="padded seconds in a batch (default: 20)")
     parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 

@@ -12,6 +12,8 @@ from espnet_ctx.files import UserError, read_table
 from espnet_ctx.inference.ctc import length_batches
 from espnet_ctx.inference.speech import RATE, check_speech, warn_of_clipping
 
+BATCH_SECONDS = {"cpu": 20.0, "cuda": 400.0}  # more on a CPU no longer fits its caches: 200 takes 1.7 times as long
+
 
 def speech_batches(
     data_dir: Path, batch_seconds: float, groups: Sequence[Sequence[str]] | None = None

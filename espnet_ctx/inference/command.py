@@ -9,7 +9,7 @@ import torch
 
 from espnet_ctx.context.sessions import sessions
 from espnet_ctx.files import UserError, read_table
-from espnet_ctx.inference.audio import speech_batches
+from espnet_ctx.inference.audio import BATCH_SECONDS, speech_batches
 from espnet_ctx.nn.memory import State
 
 
@@ -28,7 +28,7 @@ def get_parser(description: str, example: str, outputs: str) -> argparse.Argumen
         "--reset_memory", action="store_true", help="system carry: forget the session after every utterance (no utt2prev needed)"
     )
     parser.add_argument("--output_dir", required=True, help=f"gets {outputs}")
-    parser.add_argument("--batch_seconds", type=float, default=200, help="padded seconds in a batch (default: 200)")
+    parser.add_argument("--batch_seconds", type=float, help="padded seconds in a batch (default: 20; on a GPU 400)")
     parser.add_argument("--ngpu", type=int, default=0, choices=(0, 1), help="1: decode on the GPU (default: 0)")
     parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
@@ -50,6 +50,7 @@ def decode(args: argparse.Namespace, load):
             own and gets another.
     """
     torch.set_num_threads(args.num_threads)
+    batch_seconds = args.batch_seconds or BATCH_SECONDS["cuda" if args.ngpu else "cpu"]
     data = Path(args.data_dir)
     utts = read_table(data / "wav.scp")
     context = kaldiio.load_scp(args.context_scp) if args.context_scp else None
@@ -66,9 +67,9 @@ def decode(args: argparse.Namespace, load):
         if context is not None:
             raise UserError("this model carries its context itself: leave out --context_scp")
         if not args.reset_memory:
-            return model, dict(_over_sessions(model, data, args.batch_seconds))
+            return model, dict(_over_sessions(model, data, batch_seconds))
     outputs = {}
-    for batch, speech in speech_batches(data, args.batch_seconds):
+    for batch, speech in speech_batches(data, batch_seconds):
         rows = None if context is None else [context[utt] for utt in batch]
         outputs.update(zip(batch, model(speech, rows)))
     return model, outputs

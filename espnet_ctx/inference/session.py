@@ -16,6 +16,7 @@ import torch
 
 from espnet_ctx.context.online import OnlineContext
 from espnet_ctx.files import UserError, whole_file
+from espnet_ctx.inference.audio import BATCH_SECONDS
 from espnet_ctx.inference.ctc import Hypothesis, Timed, length_batches
 from espnet_ctx.inference.recognizer import CTCRecognizer
 from espnet_ctx.inference.speech import RATE, check_speech, is_silent
@@ -62,7 +63,7 @@ class SessionRecognizer:
         recognizer: the model.
         context: makes what `prev_text` and `generated` are fed; nothing for the other systems.
         min_confidence: an utterance recognised with less is not remembered (default 0: all are).
-        batch_seconds: padded seconds that are decoded at once.
+        batch_seconds: padded seconds that are decoded at once (None: what suits the device).
 
     Raises:
         UserError: a context is missing or not wanted, or of another width than the model's.
@@ -73,7 +74,7 @@ class SessionRecognizer:
         recognizer: CTCRecognizer,
         context: OnlineContext | None = None,
         min_confidence: float = 0.0,
-        batch_seconds: float = 200.0,
+        batch_seconds: float | None = None,
     ):
         if recognizer.needs_context and context is None:
             raise UserError(
@@ -89,7 +90,8 @@ class SessionRecognizer:
         if not 0 <= min_confidence <= 1:
             raise UserError(f"--min_confidence is {min_confidence}: must be in [0, 1]")
         self.recognizer, self.context = recognizer, context
-        self.min_confidence, self.batch_samples = min_confidence, int(batch_seconds * RATE)
+        self.min_confidence = min_confidence
+        self.batch_samples = int((batch_seconds or BATCH_SECONDS[recognizer.device]) * RATE)
         self._memory = recognizer.memory
         self._sessions: dict[str, Session] = {}
 
@@ -100,7 +102,7 @@ class SessionRecognizer:
         model: str | Path,
         context: Mapping = {},
         min_confidence: float = 0.0,
-        batch_seconds: float = 200.0,
+        batch_seconds: float | None = None,
         **recognizer,
     ) -> "SessionRecognizer":
         """Build from a training's folder.
