@@ -7,10 +7,7 @@ expdir=exp dumpdir=dump
 [ "${seed}" = 1 ] || expdir=exp/seed${seed} dumpdir=dump/seed${seed}
 
 ctx() {  # <context> <option>...
-    egs2/TEMPLATE/ctx1/ctx.sh --task "${task:-asr}" --train_set train --valid_set valid --test_sets test \
-        --context "$1" --llm local --num_prev 4 --token_type bpe --nbpe 450 \
-        --upstream egs2/mini_talks/ssl1/model --asr_config conf/train_asr.yaml \
-        --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" "${@:2}"
+    local/ctx.sh --task "${task:-asr}" --context "$1" --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" "${@:2}"
 }
 base() { ctx none --asr_tag base "$@"; }
 system() {  # <context> <tag> <option>...: trains on from the context-free base, all with the same budget

@@ -82,6 +82,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--updates", type=int, default=500, help="of 16 prompts each (default: 500)")
     parser.add_argument("--vocab_size", type=int, default=1300, help="tokens, at least 257 (default: 1300)")
+    parser.add_argument("--num_layers", type=int, default=3, help="of the model (default: 3)")
+    parser.add_argument("--width", type=int, default=128, help="of its layers, a multiple of 32 (default: 128)")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -92,12 +94,17 @@ def main(cmd=None) -> None:
         raise UserError(f"--updates is {args.updates}: must be at least 1")
     if args.vocab_size < 257:
         raise UserError(f"--vocab_size is {args.vocab_size}: must be at least 257, all bytes and the end")
+    if args.num_layers < 1:
+        raise UserError(f"--num_layers is {args.num_layers}: must be at least 1")
+    if args.width < 32 or args.width % 32:
+        raise UserError(f"--width is {args.width}: must be a multiple of 32, the width of a head")
     exercises = read_exercises(args.data, yaml.safe_load(args.phrases.read_text(encoding="utf-8")))
     trained_on = {
         "exercises": sha256_of(exercises),
         "program": sha256_of_files([Path(__file__), HERE / "mini_talks/tiny_llm.py"]),
         "updates": args.updates,
         "vocab_size": args.vocab_size,
+        "size": [args.num_layers, args.width],
         "seed": args.seed,
     }
     mark = args.out / MARK
@@ -110,7 +117,8 @@ def main(cmd=None) -> None:
     # the folder appears under its name when everything is in it
     beside = args.out.with_name(f".{args.out.name}.{os.getpid()}.part")
     try:
-        train_and_save(exercises, HISTORY_LENGTHS, args.vocab_size, args.updates, args.seed, beside)
+        size = (args.num_layers, args.width)
+        train_and_save(exercises, HISTORY_LENGTHS, args.vocab_size, size, args.updates, args.seed, beside)
         with whole_file(beside / MARK) as f:
             json.dump(trained_on, f, indent=2)
         shutil.rmtree(args.out, ignore_errors=True)

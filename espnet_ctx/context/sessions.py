@@ -60,13 +60,9 @@ class Histories(Mapping[str, list[str]]):
         Raises:
             UserError: one session has more than half of the utterances, so that there is no such order.
         """
-        sessions: defaultdict[str, list[str]] = defaultdict(list)
-        first_of: dict[str, str] = {}
-        for utt in self:
-            if self[utt]:
-                sessions[self._first(utt, first_of)].append(utt)
         rng = random.Random(seed)
-        blocks = [sessions[first] for first in sorted(sessions)]
+        sessions = {first: [utt for utt in utts if self[utt]] for first, utts in self.sessions().items()}
+        blocks = [sessions[first] for first in sorted(sessions) if sessions[first]]
         rng.shuffle(blocks)
         for block in blocks:
             rng.shuffle(block)
@@ -76,6 +72,14 @@ class Histories(Mapping[str, list[str]]):
             raise UserError(f"histories cannot be shuffled: one session has {shift} of {len(order)} utterances with a history")
         instead = dict(zip(order, order[shift:] + order[:shift], strict=True))
         return Histories(self._utts, self._texts, self._prev_of, self._num_prev, self._max_tokens, instead)
+
+    def sessions(self) -> dict[str, list[str]]:
+        """The utterances of each session, under the name of the one that its chain begins with."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        first_of: dict[str, str] = {}
+        for utt in self:
+            found[self._first(utt, first_of)].append(utt)
+        return dict(found)
 
     def nothing(self) -> "Histories":
         """The same utterances, each without a history."""

