@@ -1,10 +1,14 @@
 """Small file helpers: whole-or-nothing writes, Kaldi tables, errors meant for users."""
 
+import errno
 import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
+
+# the disk is full, as the system says it: no space, quota, or limit of a file's size
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):
@@ -21,6 +25,9 @@ def whole_file(path, mode: str = "w") -> Iterator:
     Args:
         path: the file to write; missing parent folders are made.
         mode: "w" (UTF-8 text, the default) or "wb".
+
+    Raises:
+        UserError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +38,10 @@ def whole_file(path, mode: str = "w") -> Iterator:
             f.flush()
             os.fsync(f.fileno())
         os.replace(beside, path)
+    except OSError as e:
+        if e.errno not in NO_ROOM:
+            raise
+        raise UserError(f"no room to write {path} ({e.strerror}): what stood there is kept; make room and run again") from e
     finally:
         beside.unlink(missing_ok=True)
 

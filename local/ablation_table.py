@@ -32,7 +32,8 @@ def main(cmd: list[str] | None = None) -> None:
     runs = [
         run
         for run in find_runs(args.exp)
-        if not run.seed and (run.system in ("none", "generated", system) or run.system.startswith(args.prefix))
+        if not (run.seed or run.test_context)
+        and (run.system in ("none", "generated", system) or run.system.startswith(args.prefix))
     ]
     if not runs:
         raise UserError(f"no scored system {args.prefix}* below {args.exp} (--prefix)")

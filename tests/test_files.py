@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from espnet_ctx import files
 from espnet_ctx.files import UserError, read_table, run_main, whole_file, write_table
 
 
@@ -9,6 +12,30 @@ def test_a_failed_write_leaves_what_stood_there(tmp_path):
     with pytest.raises(OSError), whole_file(path) as f:
         f.write("half")
         raise OSError("No space left on device")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def full_disk(monkeypatch, name):
+    """There is no room for the file of that name, whenever `whole_file` writes it."""
+    opened = open
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's /dev/full")
+
+    def on_full_disk(path, *args, **kwargs):
+        Path(path).touch()
+        return opened("/dev/full" if f".{name}." in str(path) else path, *args, **kwargs)
+
+    monkeypatch.setattr(files, "open", on_full_disk, raising=False)
+
+
+@pytest.mark.parametrize("mode", ["w", "wb"])
+def test_a_full_disk_keeps_what_stood_there(tmp_path, monkeypatch, mode):
+    path = tmp_path / "f"
+    path.write_text("old")
+    full_disk(monkeypatch, "f")
+    with pytest.raises(UserError, match=r"no room to write .*/f \(No space left on device\): what stood there is kept"):
+        with whole_file(path, mode) as f:
+            f.write("new" if mode == "w" else b"new")
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f"]
 
 

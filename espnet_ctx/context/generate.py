@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from espnet_ctx.context.generations import Generations, Setting, only_one
 from espnet_ctx.context.llm import LLM, Decoding
-from espnet_ctx.context.prompts import Prompt, is_refusal
+from espnet_ctx.context.prompts import Prompt
 from espnet_ctx.context.provenance import read_section, sha256_of_files, write_section
 from espnet_ctx.context.segments import split_segments
 from espnet_ctx.context.sessions import Histories
@@ -143,7 +143,7 @@ class CleanAnswers(Mapping[str, str]):
         cleaned = self._prompt.clean(answer.text)
         self.counts["answered"] += 1
         self.counts["empty"] += not cleaned
-        self.counts["refused"] += is_refusal(answer.text)
+        self.counts["refused"] += self._prompt.is_refused(answer.text)
         self.counts["truncated"] += answer.truncated
         self.counts["repeated"] += any(is_repetitive(segment) for segment in split_segments(cleaned))
         self.counts["tokens_in"] += answer.tokens_in

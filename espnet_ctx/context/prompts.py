@@ -15,6 +15,7 @@ file works in the same way. Its keys:
       labels: what models write before their answer ("topic", "the title is"), case ignored
       max_words: limit of the answer in words (of each item)
       items: how many items of a list are kept, as segments (default: 1, no list)
+      language: of the answers (default: en): its preambles and refusals are taken out, other letters are no answer
 """
 
 import re
@@ -25,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from espnet_ctx.context.languages import LANGUAGES
 from espnet_ctx.context.provenance import sha256_of
 from espnet_ctx.context.segments import join_segments
 from espnet_ctx.files import UserError
@@ -34,18 +36,6 @@ SLOT = "{previous}"
 BETWEEN_EXAMPLES = "\n\n\n"
 # Reasoning models say what they think first.
 THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-# "Sure, here is a title:", "Certainly!", "Here's what could come next:"
-PREAMBLE = re.compile(
-    r"^(?:(?:sure|certainly|of course|okay)(?:[!.]|,\s*(?=here))\s*)?"
-    r"(?:here(?:'s|’s| is| are)\b[^:\n]*:\s*)?",
-    re.IGNORECASE,
-)
-# What assistants say instead of an answer; people who refuse something in a talk say other verbs.
-REFUSAL = re.compile(
-    r"^(?:(?:i(?:'m|’m| am) )?(?:sorry|afraid)[,.]? (?:but )?)?(?:i (?:can(?:not|'t|’t)|(?:am|'m|’m) (?:not able|unable) to)"
-    r" (?:help|assist|provide|answer|determine|identify|comply|fulfill|generate|predict)\b|as an? (?:ai|language model)\b)",
-    re.IGNORECASE,
-)
 BULLET = re.compile(r"^(?:[-*•]\s+|\(?\d{1,2}[.):]\s+)")
 BETWEEN_ITEMS = " / "  # of a list on one line
 MARKS = " \t\"'`“”‘’«»*_#"
@@ -83,6 +73,7 @@ class Prompt:
     labels: tuple[str, ...]
     max_words: int
     items: int = 1
+    language: str = "en"
     examples: tuple[Example, ...] = ()
 
     @property
@@ -109,26 +100,26 @@ class Prompt:
         """The answer itself, on one line: no thoughts, preamble, label, bullets, quotes or markdown, first
         line, at most `max_words` words; of a list the first `items` items, as segments.
 
-        Returns an empty string when nothing is left, and for a refusal.
+        Returns an empty string when nothing is left, for a refusal, and for an answer in another script.
         """
-        text = PREAMBLE.sub("", THOUGHTS.sub("", answer).strip()).strip()
+        text = LANGUAGES[self.language].preamble.sub("", THOUGHTS.sub("", answer).strip()).strip()
         marks = f"[{re.escape(MARKS)}]*"
         for label in sorted(self.labels, key=len, reverse=True):
             text = re.sub(rf"^{marks}{re.escape(label)}{marks}:{marks}", "", text, count=1, flags=re.IGNORECASE)
-        if is_refusal(text):
+        if self.is_refused(text):
             return ""
         lines = [line for line in text.strip().split("\n") if line.strip()]
         if self.items > 1 and len(lines) == 1:
             lines = lines[0].split(BETWEEN_ITEMS)
         return join_segments([self._clean_line(line) for line in lines[: self.items]])
 
+    def is_refused(self, answer: str) -> bool:
+        """Whether an answer is none: the model says that it cannot or that it is a model."""
+        return LANGUAGES[self.language].refusal.search(THOUGHTS.sub("", answer).strip()) is not None
+
     def _clean_line(self, line: str) -> str:
-        return " ".join(BULLET.sub("", line.strip()).strip(MARKS).split()[: self.max_words])
-
-
-def is_refusal(answer: str) -> bool:
-    """Whether an answer is none: the model says that it cannot or that it is a model."""
-    return REFUSAL.search(THOUGHTS.sub("", answer).strip()) is not None
+        line = BULLET.sub("", line.strip()).strip(MARKS)
+        return " ".join(line.split()[: self.max_words]) if LANGUAGES[self.language].is_written(line) else ""
 
 
 def prompt_names() -> list[str]:
@@ -154,11 +145,13 @@ def load_prompt(name_or_path: str) -> Prompt:
         raise UserError(f"{path} is not YAML: {e}") from None
     types = {"base": dict, "instruct": dict, "max_new_tokens": int, "post": dict}
     fields = _keys(path, "the file", tree, types, {"examples": []})
-    post = _keys(path, "post", fields["post"], {"labels": list, "max_words": int}, {"items": 1})
+    post = _keys(path, "post", fields["post"], {"labels": list, "max_words": int}, {"items": 1, "language": "en"})
     limits = {"max_new_tokens": fields["max_new_tokens"], "max_words": post["max_words"], "items": post["items"]}
     for key, value in limits.items():
         if value < 1:
             raise UserError(f"{path}: {key} is {value}: must be at least 1")
+    if post["language"] not in LANGUAGES:
+        raise UserError(f"{path}: language is '{post['language']}': must be one of {', '.join(LANGUAGES)}")
     forms = {key: _form(path, key, fields[key]) for key in ("base", "instruct")}
     examples = [_keys(path, "an example", e, {"previous": str, "answer": str}) for e in fields["examples"]]
     return Prompt(
@@ -166,6 +159,7 @@ def load_prompt(name_or_path: str) -> Prompt:
         **forms,
         **limits,
         labels=tuple(map(str, post["labels"])),
+        language=post["language"],
         examples=tuple(Example(**example) for example in examples),
     )
 

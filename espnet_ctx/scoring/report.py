@@ -19,7 +19,7 @@ from espnet_ctx.scoring.understanding import Verdict, compare_folders, read_rate
 
 _EPOCH = re.compile(r"(?P<epoch>\d+)epoch results: .*?\[valid\] (?P<stats>.*?)(?:, \[|$)", re.MULTILINE)
 _STAT = re.compile(r"(\w+)=([-+.\deE]+|nan|inf|-inf)(?=,|$)")
-
+_TEST_CONTEXT = re.compile(r"(?P<decoding>.+_model_.+)_(?P<context>gold|hypothesis|generated|shuffled|none)")
 
 # a scored set's report, by task
 SCORES = {"asr": "score_wer/result.txt", "slu": "score_ner/result.json", "cls": "score_sentiment/result.json"}
@@ -31,14 +31,21 @@ class Run(NamedTuple):
     Attributes:
         system: name of the model's folder without `asr_` (or another task).
         seed: its parent folder below exp (`seed2`), "" for the default seed.
-        dataset: `<decoding>/<set>`.
+        dataset: `<decoding>/<set>`, without the test context.
         folder: where `score_wer` (or `score_ner`, `score_sentiment`) and its neighbours are.
+        test_context: what was fed at decoding (`--test_context`), "" for what the system was trained with.
     """
 
     system: str
     seed: str
     dataset: str
     folder: Path
+    test_context: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name in figures."""
+        return f"{self.system}\n({self.test_context})" if self.test_context else self.system
 
     def error_rate(self, score: str) -> float | None:
         """Read sclite's error rate for "wer", "cer" or "ter", percent; None: not scored."""
@@ -79,10 +86,18 @@ def find_runs(exp, task: str = "asr") -> list[Run]:
             continue
         seed = "" if system.parent == exp else str(system.parent.relative_to(exp))
         for folder in sorted({result.parent.parent for result in results}):
-            runs.append(Run(system.name.removeprefix(f"{task}_"), seed, str(folder.relative_to(system)), folder))
+            decoding, test_context = split_decoding(folder.parent.name)
+            dataset = str(folder.parent.with_name(decoding).relative_to(system) / folder.name)
+            runs.append(Run(system.name.removeprefix(f"{task}_"), seed, dataset, folder, test_context))
     if not runs:
         raise UserError(f"no {task}_*/<decoding>/<set>/{SCORES[task]} below {exp}: stages 11 and 12 first")
     return runs
+
+
+def split_decoding(name: str) -> tuple[str, str]:
+    """Take the test context off the name of a decoding folder, as ctx.sh puts it there; "" where there is none."""
+    match = _TEST_CONTEXT.fullmatch(name)
+    return (match["decoding"], match["context"]) if match else (name, "")
 
 
 def is_base(system: str, base: str) -> bool:
@@ -92,7 +107,7 @@ def is_base(system: str, base: str) -> bool:
 
 def compare_with_base(runs: Sequence[Run], base: str) -> dict[Run, Comparison | Verdict]:
     """Test every run against the base's run of the same seed and dataset, by its headline figure."""
-    bases = {(run.seed, run.dataset): run for run in runs if is_base(run.system, base)}
+    bases = {(run.seed, run.dataset): run for run in runs if is_base(run.system, base) and not run.test_context}
     comparisons = {}
     for run in runs:
         other = bases.get((run.seed, run.dataset))
@@ -106,29 +121,36 @@ def compare_with_base(runs: Sequence[Run], base: str) -> dict[Run, Comparison | 
 
 def summary_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Verdict], base: str) -> str:
     """Write a row per system and dataset: mean and standard deviation over the seeds."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.dataset, not is_base(run.system, base), run.system)):
-        groups.setdefault((run.system, run.dataset), []).append(run)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.dataset, not is_base(run.system, base), run.system, run.test_context)):
+        groups.setdefault((run.system, *_fed(run, runs), run.dataset), []).append(run)
     rates = {run: run.rates() for run in runs}
     columns = list(dict.fromkeys(name for run in runs for name in rates[run]))
     rows = []
-    for (system, dataset), group in groups.items():
+    for names, group in groups.items():
         cells = [spread([rates[run][name] for run in group if name in rates[run]]) for name in columns]
         tests = [comparisons[run] for run in group if run in comparisons]
-        rows.append([system, dataset, len(group), *cells, verdict(tests)])
-    return markdown_table(["system", "dataset", "seeds", *columns, f"against {base}"], rows)
+        rows.append([*names, len(group), *cells, verdict(tests)])
+    return markdown_table(["system", *_fed(None, runs), "dataset", "seeds", *columns, f"against {base}"], rows)
+
+
+def _fed(run: Run | None, runs: Sequence[Run]) -> list[str]:
+    """A run's cell for what was fed at decoding (None: the column's head); nothing when no run has a test context."""
+    if not any(other.test_context for other in runs):
+        return []
+    return ["test context" if run is None else run.test_context or "-"]
 
 
 def seed_table(runs: Sequence[Run], comparisons: Mapping[Run, Comparison | Verdict], base: str) -> str:
     """Write a row per run."""
     columns = list(dict.fromkeys(name for run in runs for name in run.rates()))
     rows = []
-    for run in sorted(runs, key=lambda run: (run.dataset, run.system, run.seed)):
+    for run in sorted(runs, key=lambda run: (run.dataset, run.system, run.test_context, run.seed)):
         rates = run.rates()
         cells = [spread([rates[name]] if name in rates else []) for name in columns]
         tests = [comparisons[run]] if run in comparisons else []
-        rows.append([run.system, run.seed or "default", run.dataset, *cells, verdict(tests)])
-    return markdown_table(["system", "seed", "dataset", *columns, f"against {base}"], rows)
+        rows.append([run.system, *_fed(run, runs), run.seed or "default", run.dataset, *cells, verdict(tests)])
+    return markdown_table(["system", *_fed(None, runs), "seed", "dataset", *columns, f"against {base}"], rows)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -167,13 +189,13 @@ def read_learning_curve(system) -> dict[int, dict[str, float]]:
 def plot_error_rates(runs: Sequence[Run], path) -> None:
     """Draw the word error rates, or F1, of one dataset's systems as bars, with the spread over the seeds."""
     figure, axes = new_figure(1)
-    systems = list(dict.fromkeys(run.system for run in runs))
+    systems = list(dict.fromkeys(run.label for run in runs))
     rates = {run: run.rates() for run in runs}
     names = [name for name in rates[runs[0]] if all(name in rates[run] for run in runs)]
     names = [name for name in names if "F1" in name] or [name for name in names if "WER" in name]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
-        values = [[rates[run][name] for run in runs if run.system == s] for s in systems]
+        values = [[rates[run][name] for run in runs if run.label == s] for s in systems]
         positions = [x + (i - (len(names) - 1) / 2) * width for x in range(len(systems))]
         heights = [mean(v) for v in values]
         spreads = [stdev(v) if len(v) > 1 else 0.0 for v in values]
@@ -238,7 +260,10 @@ def write_report(exp, out, base: str = "none", task: str = "asr") -> Path:
     if task != "asr":
         figures, test = ("Figures in percent", f"paired permutation test of {next(iter(runs[0].rates()))}")
     text += f"{figures}, mean ± standard deviation over the seeds; the last column is\n"
-    text += f"the {test}, the largest p over the seeds.\n\n"
+    text += f"the {test}, the largest p over the seeds.\n"
+    if any(run.test_context for run in runs):
+        text += "Test context: what was fed at decoding; -: what the system was trained with.\n"
+    text += "\n"
     text += summary_table(runs, comparisons, base) + "\n"
     if len({run.seed for run in runs}) > 1:
         text += "## Every seed\n\n" + seed_table(runs, comparisons, base) + "\n"

@@ -54,7 +54,7 @@ def write_results(study: Study, finished: Sequence[Job]) -> Path | None:
     points = {(p.folder, p.name): p for p in study.points if job_name(p) in names}
     if not points:
         return None
-    runs = [run for run in find_runs(study.expdir, study.task) if (run.seed, run.system) in points]
+    runs = [run for run in find_runs(study.expdir, study.task) if (run.seed, run.system) in points and not run.test_context]
     comparisons = compare_with_base(runs, "none")
     rows = _rows(study, runs, points)
     out = study.expdir / "report"

@@ -1,5 +1,7 @@
 """Prompts: the files, their rendering, the cleaning of answers."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -82,6 +84,34 @@ def test_clean_a_list(answer):
     assert load_prompt("candidates").clean(answer) == "we bake ||| they sail ||| it rains"
 
 
+@pytest.mark.parametrize(
+    ("language", "answer", "cleaned"),
+    [
+        ("en", "烤面包和面粉", ""),
+        ("en", "Москва и погода, weather", ""),
+        ("en", "the word 面粉 means flour", "the word 面粉 means flour"),
+        ("en", "1984", "1984"),
+        ("en", "Hier ist ein Titel: Brot backen", "Hier ist ein Titel: Brot backen"),
+        ("de", "Gerne! Hier ist ein Titel: Brot backen", "Brot backen"),
+        ("de", "Hier wird Brot gebacken", "Hier wird Brot gebacken"),
+        ("de", "Es tut mir leid, aber ich kann das nicht bestimmen.", ""),
+        ("de", "Als KI habe ich kein Thema", ""),
+        ("fr", "Bien sûr ! Voici un titre : « Le pain »", "Le pain"),
+        ("fr", "Désolé, je ne peux pas vous aider.", ""),
+        ("fr", "Je ne peux pas venir au marché", "Je ne peux pas venir au marché"),
+        ("es", "¡Claro! Aquí tienes un título: El pan", "El pan"),
+        ("es", "Lo siento, pero no puedo ayudarte con eso.", ""),
+        ("es", "No puedo ir al mercado", "No puedo ir al mercado"),
+    ],
+)
+def test_languages(language, answer, cleaned):
+    assert replace(load_prompt("topic"), language=language).clean(answer) == cleaned
+
+
+def test_an_item_in_another_script_is_left_out():
+    assert load_prompt("candidates").clean("we bake\n我们航行\nit rains") == "we bake ||| it rains"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_are_what_the_prompt_asks_for(name):
     prompt = load_prompt(name)
@@ -109,6 +139,8 @@ def test_only_what_is_asked_decides_the_key_of_an_answer(tmp_path):
     cleaned_otherwise = changed(post={"labels": [], "max_words": 3})
     assert cleaned_otherwise.sha256 != same.sha256
     assert cleaned_otherwise.asked_sha256 == same.asked_sha256
+    in_french = changed(post={**tree["post"], "language": "fr"})
+    assert in_french.sha256 != same.sha256 and in_french.asked_sha256 == same.asked_sha256
     assert changed(examples=[]).asked_sha256 != same.asked_sha256
     assert same.with_examples(1).asked_sha256 not in (same.asked_sha256, same.with_examples(0).asked_sha256)
 
@@ -129,6 +161,7 @@ def test_unknown_name_lists_the_known_ones():
         ({"max_new_tokens": "many"}, "max_new_tokens is 'many': must be of type int"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0: must be at least 1"),
         ({"post": {"labels": [], "max_words": -1}}, "max_words is -1"),
+        ({"post": {"labels": [], "max_words": 9, "language": "xx"}}, "language is 'xx': must be one of en, de, fr, es"),
     ],
 )
 def test_errors_in_ones_own_file(tmp_path, change, message):

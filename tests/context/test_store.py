@@ -6,8 +6,11 @@ import kaldiio
 import numpy as np
 import pytest
 
+from espnet_ctx.context import generate
+from espnet_ctx.context.generate import write_context_text
 from espnet_ctx.context.store import ContextArchive, embed_segments, is_made, write_archive
 from espnet_ctx.files import UserError, read_table
+from tests.test_files import full_disk
 
 TEXTS = {"u1": "bread", "u2": "", "u3": "sea", "sp0.9-u1": "bread"}
 OPTIONS = {"pooling": "tokens"}
@@ -36,6 +39,24 @@ def test_round_trip(tmp_path, dtype, tolerance):
     # Kaldi's compressed matrices are read as single precision
     assert (stored["u1"].dtype, stored["u1"].shape) == (np.dtype("float32" if dtype == "int8" else dtype), (3, 4))
     np.testing.assert_array_equal(stored["u2"], np.zeros((1, 4)))
+
+
+def test_a_full_disk_leaves_what_the_next_run_finishes(tmp_path, monkeypatch):
+    write(tmp_path)
+    write_context_text(tmp_path, TEXTS, OPTIONS, {})
+    with monkeypatch.context() as patch:
+        full_disk(patch, "context.1.ark")
+        with pytest.raises(UserError, match=r"no room to write .*/context\.1\.ark"):
+            write(tmp_path, [("bread", np.ones((3000, 4))), ("sea", np.ones((1, 4)))])
+        full_disk(patch, "context_text")
+        with pytest.raises(UserError, match="no room to write .*/context_text"):
+            write_context_text(tmp_path, {"u1": "salt"}, {}, {})
+    assert not is_made(tmp_path, OPTIONS) and not generate.is_made(tmp_path, {})
+    assert read_table(tmp_path / "context_text") == TEXTS
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    write(tmp_path)
+    write_context_text(tmp_path, TEXTS, OPTIONS, {})
+    assert is_made(tmp_path, OPTIONS) and generate.is_made(tmp_path, OPTIONS)
 
 
 def test_int8_takes_a_quarter_of_the_place(tmp_path):

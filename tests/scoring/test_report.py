@@ -72,6 +72,22 @@ def test_base_may_be_named_after_its_config(scored, tmp_path):
     assert "Every seed" not in text and "homophone" not in text and "learning" not in text
 
 
+def test_test_contexts_stand_side_by_side_and_are_compared_with_the_base(scored, tmp_path):
+    for system, context, hyps in (("none", "", WORSE), ("fed", "", REFS), ("fed", "_gold", REFS), ("fed", "_shuffled", WORSE)):
+        scored(f"exp/asr_{system}/decode_ctc_asr_model_best{context}/test", REFS, hyps)
+    lines = write_report(tmp_path / "exp", tmp_path / "report").read_text().splitlines()
+    dataset = "decode_ctc_asr_model_best/test"
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0].startswith("|system|test context|dataset|seeds|WER|")
+    assert table[2].startswith(f"|none|-|{dataset}|1|25.0|")
+    assert [line.split("|")[1:6] for line in table[3:]] == [
+        ["fed", "-", dataset, "1", "0.0"],
+        ["fed", "gold", dataset, "1", "0.0"],
+        ["fed", "shuffled", dataset, "1", "25.0"],
+    ]
+    assert [line.split("|")[-2] for line in table[2:]] == ["-", "better, p <0.001", "better, p <0.001", "same, p = 1"]
+
+
 def test_seeds_that_disagree_are_the_same(exp, scored):
     scored("exp/seed2/asr_none/decode_ctc/test", REFS, REFS)
     scored("exp/seed2/asr_aware/decode_ctc/test", REFS, WORSE)

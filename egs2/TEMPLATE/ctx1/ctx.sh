@@ -58,7 +58,8 @@ text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-a
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
 test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training; carry: none forgets the session).
-hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name.
+hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name
+                          # (default: what the system itself recognises without context, in a first pass of stage 11).
 
 # Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
 upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
@@ -82,6 +83,7 @@ help_message=$(
     echo "Run in a recipe's directory. Options and their defaults:"
     sed -n '/^# General/,/^help_message/{/^help_message/d; s/^\([a-z]\)/    --\1/; p}' "${BASH_SOURCE[0]}"
 )
+arguments=("$@")
 run_command=$(printf '%q ' "$0" "$@")
 for name in slu cls; do
     set -- "${@/#--${name}_/--asr_}"
@@ -137,14 +139,19 @@ case ${test_context} in
     gold) test_prompt=previous ;;
     generated) test_prompt=${prompt} ;;
     hypothesis)
-        [ -n "${hypothesis}" ] ||
-            fail "--test_context hypothesis needs --hypothesis, such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
+        [ -n "${hypothesis}" ] || [ "${task}" = asr ] ||
+            fail "--test_context hypothesis with --task ${task} needs --hypothesis: what a system for asr recognised," \
+                "such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
 esac
 if [ -n "${test_context}" ]; then
     [[ " prev_text generated " == *" ${context} "* || "${context} ${test_context}" = "carry none" ]] ||
         fail "--test_context ${test_context} is for systems that take context at decoding, not for --context ${context}"
     [ "${test_prompt}" = previous ] || [ -n "${llm}" ] || fail "--test_context ${test_context} needs --llm"
+    # what the system was trained with has no name of its own
+    case ${context}_${test_context} in prev_text_gold | generated_generated) test_context= ;; esac
 fi
+two_passes=false
+[ "${test_context}" != hypothesis ] || [ -n "${hypothesis}" ] || two_passes=true
 
 . ./path.sh
 . ./cmd.sh
@@ -176,7 +183,7 @@ test_suffix=${test_context:+_${test_context}}  # of the folders with what is fed
 context_sets=  # sets that an LLM is asked about
 session_sets=  # sets of which training is told what follows what
 decodes_with_context=false
-refed_sets=  # sets whose context at decoding is made another way than for training
+test_context_sets=  # sets whose context at decoding is made another way than for training
 case ${context} in
     prev_text | generated) context_sets="${train_set} ${valid_set} ${other_sets}"; decodes_with_context=true ;;
     aware) context_sets="${train_set} ${valid_set}" ;;  # learns from the context and needs none afterwards
@@ -184,7 +191,7 @@ case ${context} in
     prev_audio) session_sets=${train_set} ;;
 esac
 if "${decodes_with_context}"; then
-    refed_sets=${test_context:+${test_sets}}
+    "${two_passes}" || test_context_sets=${test_context:+${test_sets}}
     [ "${decoder}" = ctc ] || fail "--decoder espnet decodes speech alone; --context ${context} needs its context: use --decoder ctc"
 fi
 if [ "${context}" = carry ] && [ "${decoder}" = espnet ] && [ "${test_context}" != none ]; then
@@ -361,7 +368,7 @@ if runs 6 && [ -n "${context_sets}" ]; then
             "${out}/context_text" -- generate_texts
     }
     for dset in ${context_sets}; do make_texts "${dset}" "${dset}" "${train_prompt}"; done
-    for dset in ${refed_sets}; do
+    for dset in ${test_context_sets}; do
         case ${test_context} in
             hypothesis) _mode=(--mode hypothesis --hypothesis "${hypothesis//<set>/${dset}}") ;;
             shuffled | none) _mode=(--mode "${test_context}") ;;
@@ -379,7 +386,7 @@ if runs 7 && [ "${context}" != none ]; then
     }
     log "Stage 7: Context embeddings: ${context_dir}/*/context_text -> context.scp"
     _sets=${context_sets}
-    for dset in ${refed_sets}; do _sets+=" ${dset}${test_suffix}"; done
+    for dset in ${test_context_sets}; do _sets+=" ${dset}${test_suffix}"; done
     for dset in ${_sets}; do
         [ -f "${context_dir}/${dset}/context_text" ] || fail "${context_dir}/${dset}/context_text is missing: run stage 6"
         _opts=
@@ -576,6 +583,12 @@ if runs 11; then
             mv "${dir}/${f}.part" "${dir}/${f}"
         done
     }
+    if "${two_passes}"; then
+        log "First pass: without context. What it recognises is the previous text of the second"
+        "$0" "${arguments[@]}" --test_context none --stage 6 --stop_stage 11 --skip_stages "8 9 10"
+        "$0" "${arguments[@]}" --hypothesis "${asr_exp}/${inference_tag%"${test_suffix}"}_none/<set>/text" \
+            --stage 6 --stop_stage 7 --skip_stages ""
+    fi
     for dset in ${test_sets}; do
         _files=("${asr_model}" "${asr_exp}/config.yaml" "${data_feats}/${dset}/"{wav.scp,utt2num_samples})
         [ -s "${data_feats}/${dset}/wav.scp" ] || fail "${data_feats}/${dset} is not there: run stages 1 to 4"
