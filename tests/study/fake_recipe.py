@@ -17,7 +17,7 @@ QUALITY = {"topic": 0.9, "title": 0.7}
 
 
 def option_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("context", "asr_tag", "expdir", "dumpdir", "train_set", "prompt", "llm", "num_prev", "pooling", "init_param"):
         parser.add_argument(f"--{name}", default="")
     for name in ("stage", "stop_stage"):
