@@ -135,7 +135,8 @@ class _Maker:
             options += self._context_options(point)
             needs.append(self._add_context(point))
         if point.alpha is not None:
-            options += ["--asr_args", f"--model_conf alpha={point.alpha:g}"]
+            given = options[options.index("--asr_args") + 1] if "--asr_args" in options else ""
+            options += ["--asr_args", f"{given} --model_conf alpha={point.alpha:g}".strip()]
         command = self._ctx(point.system, 10, 12, *options, folder=point.folder, train_set=study.subset(point))
         self._add("system", name, command, needs, [start.parents[1] / f"{study.task}_{point.name}" / "RESULTS.md"])
 

@@ -1,5 +1,6 @@
 """local/train_llm.py: what the tiny LLM learns, and that its folder appears whole."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -66,8 +67,10 @@ def test_it_learns_the_topics(data):
 
 
 def test_second_run_keeps_and_new_texts_redo(data, capsys):
-    options = ("--updates", "1", "--vocab_size", "257")
+    options = ("--updates", "1", "--vocab_size", "257", "--num_layers", "1", "--width", "64")
     out = train(data, *options)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["n_layer"], config["n_embd"], config["n_head"]) == (1, 64, 2)
     weights = (out / "model.safetensors").read_bytes()
     assert "kept" not in capsys.readouterr().out
     train(data, *options)
@@ -100,6 +103,10 @@ def test_errors(data):
         train(data, "--updates", "0")
     with pytest.raises(UserError, match="--vocab_size is 10"):
         train(data, "--vocab_size", "10")
+    with pytest.raises(UserError, match="--num_layers is 0"):
+        train(data, "--num_layers", "0")
+    with pytest.raises(UserError, match="--width is 100: must be a multiple of 32"):
+        train(data, "--width", "100")
     (data.parent / "phrases.yaml").write_text(yaml.safe_dump({"sea": PHRASES["sea"]}))
     with pytest.raises(UserError, match="phrases.* has nothing for 'bread'"):
         train(data)

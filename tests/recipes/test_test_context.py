@@ -3,12 +3,11 @@
 What loads a model is a stand-in here: the stages are what is tested.
 """
 
-import sys
-
 import pytest
 
 from espnet_ctx.files import read_table
-from tests.recipes.tiny import ROOT, SETS, Recipe
+from tests.recipes import stub_python
+from tests.recipes.tiny import SETS, Recipe
 
 pytestmark = [pytest.mark.recipe, pytest.mark.timeout(900)]
 
@@ -20,12 +19,7 @@ def recipe(tmp_path_factory):
     """The system `prev_text` to stage 12, fed what it was trained with."""
     recipe = Recipe(tmp_path_factory.mktemp("modes"), "none")
     recipe.options = ["--context", "prev_text", "--num_prev", "2", "--asr_tag", "fed", "--upstream", "", "--llm", "asked"]
-    shim = recipe.folder / "bin/python3"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} {ROOT}/tests/recipes/stub_python.py "$@"\n')
-    shim.chmod(0o755)
-    (recipe.folder / "path.sh").unlink()
-    (recipe.folder / "path.sh").write_text(f'. {ROOT}/path.sh\nexport PATH="{shim.parent}:${{PATH}}"\n')
+    stub_python.put_in(recipe)
     run(recipe, "--stop_stage", "12")
     return recipe
 
