@@ -41,7 +41,7 @@ class EncoderCTC(torch.nn.Module):
     def forward(self, speech: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(1, N) samples at 16 kHz and the state of the session -> (1, T, V) and the state after the utterance."""
         memory = self.encoder.memory
-        with self.encoder.given(None if memory is None else memory.read(State(*state))):
+        with self.encoder.given(None, None if memory is None else State(*state)):
             frames, _, _ = self.encoder(speech, None)
         after = () if memory is None else memory.update(State(*state), self.encoder.predicted)
         return self.ctc.log_softmax(frames), *after
