@@ -24,7 +24,7 @@ def test_a_graph_says_what_the_model_says(trained, speech, tmp_path, system):
     assert len(theirs) == (2 if system == "carry" else 0)
     state = encoder.memory.initial(1) if system == "carry" else None
     for samples in speech:  # one after the other in a session
-        with encoder.given(encoder.memory.read(state)) if state is not None else torch.no_grad():
+        with encoder.given(None, state), torch.no_grad():
             expected, _ = recognizer.log_probs([samples])
         if state is not None:
             state = encoder.memory.update(state, encoder.predicted)
