@@ -17,8 +17,9 @@ tier() {  # <name> <command> [argument]...
 }
 
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
-tests=(python3 -m pytest -q -n 2 --dist loadscope --durations 10 -m)
+tests=(python3 -m pytest -q -n 2 --durations 10)
 tier "lint (Python)" ruff check .
 tier "lint (shell)" shellcheck -x "${scripts[@]}"
-tier "unit tests" "${tests[@]}" "not recipe"
-[ "${1:-}" = unit ] || tier "recipe tests" "${tests[@]}" recipe
+tier "unit tests" "${tests[@]}" --dist worksteal -m "not recipe"
+# recipes share what a module has made
+[ "${1:-}" = unit ] || tier "recipe tests" "${tests[@]}" --dist loadscope -m recipe
