@@ -23,7 +23,9 @@ def get_parser(description: str, example: str, outputs: str) -> argparse.Argumen
     parser.add_argument(
         "--data_dir", required=True, help="needs wav.scp, and utt2prev for carry; utt2num_samples saves a look at each file"
     )
-    parser.add_argument("--context_scp", help="context archive, for systems that are fed context at inference")
+    parser.add_argument(
+        "--context_scp", help="context archive, for systems that are fed context at inference; carry: in place of its memory"
+    )
     parser.add_argument(
         "--reset_memory", action="store_true", help="system carry: forget the session after every utterance (no utt2prev needed)"
     )
@@ -46,8 +48,7 @@ def decode(args: argparse.Namespace, load):
         The model, and what it makes of each utterance: `{utterance: output}`.
 
     Raises:
-        UserError: an utterance without context, a model that needs context and gets none, or one that carries its
-            own and gets another.
+        UserError: an utterance without context, or a model that needs context and gets none.
     """
     torch.set_num_threads(args.num_threads)
     batch_seconds = args.batch_seconds or BATCH_SECONDS["cuda" if args.ngpu else "cpu"]
@@ -63,11 +64,8 @@ def decode(args: argparse.Namespace, load):
     model = load(args.config, args.model, "cuda" if args.ngpu else "cpu")
     if model.needs_context and context is None:
         raise UserError("this model is fed context at inference: give --context_scp")
-    if model.memory is not None:
-        if context is not None:
-            raise UserError("this model carries its context itself: leave out --context_scp")
-        if not args.reset_memory:
-            return model, dict(_over_sessions(model, data, batch_seconds))
+    if model.memory is not None and context is None and not args.reset_memory:
+        return model, dict(_over_sessions(model, data, batch_seconds))
     outputs = {}
     for batch, speech in speech_batches(data, batch_seconds):
         rows = None if context is None else [context[utt] for utt in batch]

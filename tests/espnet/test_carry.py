@@ -236,11 +236,16 @@ def test_a_memory_that_is_reset_needs_no_sessions(trained, tmp_path):
     assert scores == pytest.approx(expected, abs=2e-3) and tokens == expected_tokens
 
 
-def test_a_model_that_carries_takes_no_context(trained, tmp_path, archive):
-    folder, _ = trained
-    write_table(tmp_path / "context.scp", dict.fromkeys(read_table(folder / "data/wav.scp"), read_table(archive[0])["a"]))
-    with pytest.raises(UserError, match="carries its context itself: leave out --context_scp"):
-        decode(folder, tmp_path / "out", "--context_scp", str(tmp_path / "context.scp"))
+def test_a_context_that_is_given_stands_in_place_of_the_memory(trained, tmp_path, archive):
+    folder, recognizer = trained
+    rows = read_table(archive[0])  # `a` has a context, `c` none
+    wavs = read_table(folder / "data/wav.scp")
+    write_table(tmp_path / "context.scp", {utt: rows["a" if utt == "s0-1" else "c"] for utt in wavs})
+    scores, _ = decode(folder, tmp_path / "out", "--context_scp", str(tmp_path / "context.scp"))
+    expected, _ = alone(recognizer, folder, forget=True)
+    [fed] = recognizer([soundfile.read(folder / "s0-1.wav", dtype="float32")[0]], [archive[1]["sea"]])
+    assert abs(fed.score - expected["s0-1"]) > 1e-2
+    assert scores == pytest.approx({**expected, "s0-1": fed.score}, abs=2e-3)
 
 
 def test_espnet_decodes_an_utterance_with_an_empty_memory(trained, tmp_path):

