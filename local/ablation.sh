@@ -1,46 +1,85 @@
 #!/usr/bin/env bash
-# What the student of `aware` should be: one variant a line, each trained on from the context-free model of
-# local/experiments.sh with the budget of all systems, decoded and scored. Stopped and started again, it goes on.
+# What makes `aware` and `carry`: variants of both, each trained on from the context-free model of local/experiments.sh
+# with the budget of all systems, decoded and scored. `carry` is decoded twice more: with its memory reset after every
+# utterance, and fed what the LLM makes of the true previous texts. Two at a time, one thread each; any variants of any
+# seeds, in any order. Stopped and started again, it goes on.
 #
-# Usage: local/ablation.sh [--seed 1] [--variants "mean conv_max ..."] (in the repository's root, after local/experiments.sh)
+# Usage: local/ablation.sh [--seeds 1] [--variants "aware carry carry_mean ..."] (in the repository's root, after
+# local/experiments.sh). A variant is a system, aware or carry, or <system>_<change>.
 set -euo pipefail
 
-declare -A change=(  # of conf/context/aware.yaml
-    [mean]="--encoder_conf injection_conf.student.pooling=mean"
-    [conv_max]="--encoder_conf injection_conf.student.pooling=conv_max"
-    [multi_query]="--encoder_conf injection_conf.student.pooling=multi_query --encoder_conf injection_conf.student.num_tokens=4"
+student="--encoder_conf injection_conf.student"
+memory="--encoder_conf injection_conf.memory"
+feeding="--encoder_conf injection_conf.teacher_feeding"
+loss="--model_conf distillation_conf.loss"
+declare -A change=(  # of conf/context/<system>.yaml
+    [mean]="${student}.pooling=mean"
+    [attentive]="${student}.pooling=attentive"
+    [conv_max]="${student}.pooling=conv_max"
+    [multi_query]="${student}.pooling=multi_query ${student}.num_tokens=4"
+    [stop_gradient]="${student}.stop_gradient=true"
+    [gradient]="${student}.stop_gradient=false"
+    [teacher_fed]="${feeding}=1.0"
+    [student_fed]="${feeding}=0.0"
+    [scheduled]="${feeding}=[1.0,0.0,600]"
     [alpha0]="--model_conf alpha=0.0"
     [alpha90]="--model_conf alpha=0.9"
     [alpha99]="--model_conf alpha=0.99"
-    [stop_gradient]="--encoder_conf injection_conf.student.stop_gradient=true"
-    [teacher_fed]="--encoder_conf injection_conf.teacher_feeding=1.0"
-    [scheduled]="--encoder_conf injection_conf.teacher_feeding=[1.0,0.0,600]"
-    [infonce]="--model_conf distillation_conf.loss=infonce"
-    [mse]="--model_conf distillation_conf.loss=mse"
-    [opened]="--encoder_conf injection_conf.student.pooling=conv_max --encoder_conf injection_conf.student.stop_gradient=true
-        --encoder_conf injection_conf.teacher_feeding=1.0 --model_conf alpha=0.9"
+    [infonce]="${loss}=infonce"
+    [mse]="${loss}=mse"
+    [cosine]="${loss}=cosine"
+    [opened]="${student}.pooling=conv_max ${student}.stop_gradient=true ${feeding}=1.0 --model_conf alpha=0.9"
+    [memory_mean]="${memory}={\"kind\":\"mean\",\"decay\":0.8} ${loss}=cosine"
+    [memory_last]="${memory}={\"kind\":\"last\",\"last\":4} ${loss}=cosine"
+    [decay1]="${memory}.decay=1.0"
+    [past]="--encoder_conf injection_conf.current=false"
 )
-seed=1
-variants="mean conv_max multi_query alpha0 alpha90 alpha99 stop_gradient teacher_fed scheduled infonce mse opened"
-help_message="Usage: $0 [--seed 1] [--variants \"${variants}\"]"
+seeds=1
+variants="aware aware_mean aware_conv_max aware_multi_query aware_alpha0 aware_alpha90 aware_alpha99 aware_stop_gradient
+    aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_multi_query
+    carry_gradient carry_student_fed carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1 carry_past"
+help_message="Usage: $0 [--seeds 1] [--variants \"${variants}\"]; changes: ${!change[*]}"
 . utils/parse_options.sh
 . ./path.sh
 export OMP_NUM_THREADS=1
 
-. local/chain.sh
+args_of() {  # <variant>: its arguments of asr_train
+    case $1 in
+        aware | carry) ;;
+        aware_* | carry_*) [ -n "${change[${1#*_}]+set}" ] && echo "${change[${1#*_}]}" ;;
+        *) false ;;
+    esac || { echo "$0: no such variant: $1 (--variants); aware, carry, or <system>_<change>, the changes: ${!change[*]}" >&2; return 1; }
+}
+for variant in ${variants}; do args_of "${variant}" > /dev/null; done
 
+contexts() {  # for all variants of a seed, before they run side by side
+    ctx generated --stage 6 --stop_stage 7
+    ctx carry --stage 6 --stop_stage 7
+    ctx carry --test_context generated --stage 6 --stop_stage 7
+}
 one() {  # <variant>
-    system aware "aware_$1" --asr_args "${change[$1]}" --stage 10 --stop_stage 12
-    local/student_report.sh "${seed}" "aware_$1"
+    local fed args name=${1%%_*}
+    args=$(args_of "$1")
+    system "${name}" "$1" --asr_args "${args}" --stage 10 --stop_stage 12
+    local/student_report.sh "${seed}" "$1"
+    [ "${name}" = carry ] || return 0
+    for fed in none generated; do
+        system carry "$1" --asr_args "${args}" --test_context "${fed}" --stage 11 --stop_stage 12
+    done
 }
 
-mkdir -p "${expdir}/ablation"
 pids=()
-for variant in ${variants}; do
-    [ -n "${change[${variant}]+set}" ] || { echo "no such variant: ${variant}; there are: ${!change[*]}" >&2; exit 1; }
-    [ "${#pids[@]}" -lt 2 ] || wait "${pids[-2]}"
-    one "${variant}" > "${expdir}/ablation/${variant}.log" 2>&1 &
-    pids+=($!)
+failed=false
+for seed in ${seeds}; do
+    . local/chain.sh
+    mkdir -p "${expdir}/ablation"
+    contexts > "${expdir}/ablation/contexts.log" 2>&1
+    for variant in ${variants}; do
+        while [ "$(jobs -rp | wc -l)" -ge 2 ]; do sleep 1; done
+        one "${variant}" > "${expdir}/ablation/${variant}.log" 2>&1 &
+        pids+=($!)
+    done
 done
-wait "${pids[@]}"
-local/ablation_table.py --exp "${expdir}" --out "${expdir}/ablation/report.md"
+for pid in "${pids[@]}"; do wait "${pid}" || failed=true; done
+local/ablation_table.py --exp exp --out exp/ablation/report.md
+! "${failed}" || { echo "$0: not every variant has finished; see exp/*/ablation/*.log and exp/ablation/*.log" >&2; exit 1; }
