@@ -46,7 +46,7 @@ export OMP_NUM_THREADS=1
 args_of() {  # <variant>: its arguments of asr_train
     case $1 in
         aware | carry) ;;
-        aware_* | carry_*) [ -n "${change[${1#*_}]+set}" ] && echo "${change[${1#*_}]}" ;;
+        aware_?* | carry_?*) [ -n "${change[${1#*_}]+set}" ] && echo "${change[${1#*_}]}" ;;
         *) false ;;
     esac || { echo "$0: no such variant: $1 (--variants); aware, carry, or <system>_<change>, the changes: ${!change[*]}" >&2; return 1; }
 }

@@ -62,7 +62,7 @@ def learnt(run: Run) -> dict[str, float]:
 def main(cmd: list[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     found = [run for run in find_runs(args.exp) if run.dataset == args.dataset]
-    runs = [run for run in found if run.system in REFERENCES and not run.test_context]
+    runs = [run for name in REFERENCES for run in found if run.system == name and not run.test_context]
     for name in args.systems:
         ours = [run for run in found if run.system == name or run.system.startswith(f"{name}_")]
         if not ours:
