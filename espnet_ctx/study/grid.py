@@ -10,6 +10,8 @@ Keys of the YAML file, all but the first six optional:
     grid:       axis -> list of values; the axes are those of `AXES`
     task:       asr (default), slu or cls
     finetune:   options of ctx.sh for the systems, which the base does not get
+    bases:      seed -> folder of a context-free base to start from, trained on the whole training set (default: the study
+                trains one for every seed, and for every share of the data)
     text_encoder:  default minilm
     ngpu:       GPUs of a job (default: 0)
     expdir, dumpdir:  default exp/study and dump
@@ -42,6 +44,7 @@ REQUIRED = {"run": str, "train_set": str, "valid_set": str, "test_sets": str, "l
 OPTIONAL: dict[str, Any] = {
     "task": "asr",
     "finetune": "",
+    "bases": {},
     "text_encoder": "minilm",
     "ngpu": 0,
     "expdir": "exp/study",
@@ -100,6 +103,7 @@ class Point:
 class Study:
     """What a YAML file says; see the module."""
 
+    file: Path
     run: tuple[str, ...]
     train_set: str
     valid_set: str
@@ -108,6 +112,7 @@ class Study:
     points: tuple[Point, ...]
     task: str
     finetune: tuple[str, ...]
+    bases: dict[int, str]
     text_encoder: str
     ngpu: int
     expdir: Path
@@ -158,11 +163,12 @@ def read_study(path) -> Study:
             raise UserError(f"{path}: llms: {name}: a name without '/', with either llm or make")
     tree = {**OPTIONAL, **tree}
     values = _read_axes(path, tree.pop("grid"), list(tree["llms"]))
+    _check_keys(path, "bases", tree["bases"], dict.fromkeys(values["seed"], str))
     for key in ("run", "finetune"):
         tree[key] = tuple(shlex.split(tree[key]))
     for key in ("expdir", "dumpdir"):
         tree[key] = Path(tree[key])
-    return Study(points=tuple(_points(values)), **tree)
+    return Study(file=path, points=tuple(_points(values)), **tree)
 
 
 def _check_keys(path: Path, where: str, tree: Any, types: dict[str, Any], required=()) -> None:
@@ -170,7 +176,7 @@ def _check_keys(path: Path, where: str, tree: Any, types: dict[str, Any], requir
         raise UserError(f"{path}: {where} must be a mapping, got {tree!r}")
     for key in (*required, *tree):
         if key not in types:
-            raise UserError(f"{path}: {where} has the unknown key '{key}'; allowed: {', '.join(types)}")
+            raise UserError(f"{path}: {where} has the unknown key '{key}'; allowed: {', '.join(map(str, types))}")
         if not isinstance(tree.get(key), types[key]):
             raise UserError(f"{path}: {key} is {tree.get(key)!r}: must be of type {getattr(types[key], '__name__', 'number')}")
 

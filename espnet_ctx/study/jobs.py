@@ -26,6 +26,7 @@ class Job:
         command: program and arguments.
         needs: names of the jobs that come before.
         outputs: files that are there when it is done.
+        inputs: files that decide what comes out, beside the data and what the jobs before make.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Job:
     command: tuple[str, ...]
     needs: tuple[str, ...]
     outputs: tuple[Path, ...]
+    inputs: tuple[Path, ...] = ()
 
 
 def make_jobs(study: Study) -> list[Job]:
@@ -40,6 +42,9 @@ def make_jobs(study: Study) -> list[Job]:
 
     Shared are the data, the LLMs, the contexts (by all systems that ask the same) and the base (by all systems of a
     seed and share of the data).
+
+    Raises:
+        UserError: a base that the study names is not there.
     """
     maker = _Maker(study)
     for point in study.points:
@@ -57,8 +62,8 @@ class _Maker:
         self.data = self._add("data", "data", self._ctx("none", 1, 8), (), [self.raw / name / "wav.scp" for name in sets])
         self.valid_contexts: dict[Path, str] = {}  # -> job
 
-    def _add(self, kind: str, name: str, command: Iterable[str], needs: Iterable[str], outputs: Iterable[Path]) -> str:
-        self.jobs.setdefault(name, Job(kind, name, tuple(command), tuple(needs), tuple(outputs)))
+    def _add(self, kind: str, name: str, command: Iterable[str], needs: Iterable[str], outputs: Iterable[Path], inputs=()) -> str:
+        self.jobs.setdefault(name, Job(kind, name, tuple(command), tuple(needs), tuple(outputs), tuple(inputs)))
         return name
 
     def _ctx(self, context: str, first: int, last: int, *options: str, folder: str = "", train_set: str = "") -> list[str]:
@@ -126,19 +131,24 @@ class _Maker:
 
     def add_system(self, point: Point) -> None:
         study = self.study
-        name = job_name(point)
-        base = self._add_base(point)
-        [start] = self.jobs[base].outputs
+        given = study.bases.get(point.seed) if point.data == 1 else None
+        if given is None:
+            needs = [self._add_base(point)]
+            [start] = self.jobs[needs[0]].outputs
+        else:
+            needs, start = [self.data], Path(given) / BASE_MODEL
+            if not start.is_file():
+                raise UserError(f"no such file: {start} (key 'bases' of the study, seed {point.seed})")
         options = ["--asr_tag", point.name, "--seed", str(point.seed), *study.finetune, "--init_param", str(start)]
-        needs = [base]
         if point.system != "none":
             options += self._context_options(point)
             needs.append(self._add_context(point))
         if point.alpha is not None:
-            given = options[options.index("--asr_args") + 1] if "--asr_args" in options else ""
-            options += ["--asr_args", f"{given} --model_conf alpha={point.alpha:g}".strip()]
-        command = self._ctx(point.system, 10, 12, *options, folder=point.folder, train_set=study.subset(point))
-        self._add("system", name, command, needs, [start.parents[1] / f"{study.task}_{point.name}" / "RESULTS.md"])
+            args = options[options.index("--asr_args") + 1] if "--asr_args" in options else ""
+            options += ["--asr_args", f"{args} --model_conf alpha={point.alpha:g}".strip()]
+        command = self._ctx(point.system, 9, 12, *options, folder=point.folder, train_set=study.subset(point))
+        result = study.expdir / point.folder / f"{study.task}_{point.name}" / "RESULTS.md"
+        self._add("system", job_name(point), command, needs, [result], [start] if given else [])
 
     def add_quality(self) -> None:
         if not self.valid_contexts:
@@ -163,8 +173,8 @@ def quality_folder(study: Study) -> Path:
 class Ledger:
     """What is done: a file per job with the key under which it was done, and how long that took.
 
-    A key is the hash of the command, of the recipe's settings, of the data and of the keys of the jobs before. A job
-    whose key is another one is given to ctx.sh again, which keeps what is whole and redoes what is not.
+    A key is the hash of the command, of the recipe's settings, of the data, of the job's inputs and of the keys of the jobs
+    before. A job whose key is another one is given to ctx.sh again, which keeps what is whole and redoes what is not.
 
     Args:
         study: whose jobs they are.
@@ -175,7 +185,8 @@ class Ledger:
         self._raw = study.dumpdir / "raw"
         self._study = study
         settings = sorted(path for name in SETTINGS for path in Path(name).rglob("*") if path.suffix != ".pyc" and path.is_file())
-        self._settings = sha256_of_files(settings)
+        # what the study's own file says is in the commands: a grid that has grown redoes nothing
+        self._settings = sha256_of_files(path for path in settings if not path.samefile(study.file))
 
     def log(self, job: Job) -> Path:
         return self.folder / f"{job.name}.log"
@@ -188,7 +199,7 @@ class Ledger:
         data = sha256_of_files(path for path in tables if path.is_file())
         for job in jobs:
             before = [keys[name] for name in job.needs] or [self._settings]
-            keys[job.name] = sha256_of([job.command, data if job.needs else "", before])
+            keys[job.name] = sha256_of([job.command, data if job.needs else "", sha256_of_files(job.inputs), before])
         return keys
 
     def is_done(self, job: Job, key: str) -> bool:

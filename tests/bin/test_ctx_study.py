@@ -72,7 +72,7 @@ def test_a_grid_from_plan_to_report(recipe, capsys):
     report = capsys.readouterr().out
     done = calls()
     assert len(done) == len(set(done)) == 21
-    assert sum(job.startswith("6 generated") for job in done) == 4, "what `aware` needs is made with it"
+    assert sum(job.startswith("7 generated") for job in done) == 4, "what `aware` needs is made with it"
     lines = [line.split("|")[1:-1] for line in report.splitlines() if line.startswith("|")]
     header, rows = lines[0], lines[2:14]
     assert header == ["system", "LLM", "parameters", "training utterances", "AUC", "seeds", "WER", "CER", "against none"]
@@ -91,7 +91,7 @@ def test_a_grid_from_plan_to_report(recipe, capsys):
 
     configure(grid={**grid, "prompt": ["topic", "title"], "data": [1]})
     study()
-    assert sorted(job.partition(" exp")[0] for job in calls()) == ["10 aware"] * 2 + ["10 generated"] * 2 + ["6 generated"] * 2
+    assert sorted(job.partition(" exp")[0] for job in calls()) == ["12 aware"] * 2 + ["12 generated"] * 2 + ["7 generated"] * 2
     study()
     assert calls("begin") == [], "nothing is left to do"
 
@@ -99,23 +99,45 @@ def test_a_grid_from_plan_to_report(recipe, capsys):
 def test_what_has_changed_is_done_again(recipe, capsys):
     Path("conf").mkdir()
     Path("conf/train.yaml").write_text("lr: 1")
+    Path("study.yaml").symlink_to("conf/study.yaml")
     configure(grid={"system": ["none"]})
     study()
     assert len(calls()) == 3
+    configure(grid={"system": ["none"], "seed": [1, 2]})
+    study()
+    assert sorted(job.split()[2] for job in calls()) == ["exp/study/seed2"] * 2, "a grid that has grown redoes nothing"
+    configure(grid={"system": ["none"]})
     Path("exp/study/seed1/asr_none/RESULTS.md").unlink()
     study()
-    assert [job.split()[0] for job in calls()] == ["10"]
+    assert [job.split()[0] for job in calls()] == ["12"]
     write_table("dump/raw/test/text", {**read_table("dump/raw/test/text"), "test0-0": "another"})
     study()
-    assert [job.split()[0] for job in calls()] == ["9", "10"]
+    assert [job.split()[0] for job in calls()] == ["10", "12"]
     Path("conf/train.yaml").write_text("lr: 2")
     study()
-    assert [job.split()[0] for job in calls()] == ["1", "9", "10"]
+    assert [job.split()[0] for job in calls()] == ["8", "10", "12"]
+
+
+def test_bases_that_are_there_are_not_trained_again(recipe, capsys):
+    configure(grid={"system": ["none"], "seed": [1, 2], "data": [0.5, 1]}, bases={1: "exp/asr_base"})
+    with pytest.raises(UserError, match=r"no such file: exp/asr_base/valid.loss.ave.pth \(key 'bases' of the study, seed 1\)"):
+        study("--dry_run")
+    base = Path("exp/asr_base/valid.loss.ave.pth")
+    base.parent.mkdir(parents=True)
+    base.write_text("given")
+    study()
+    done = [job.split() for job in calls()]
+    trained = {folder.removeprefix("exp/study/") for stage, _, folder, *_ in done if stage == "10"}
+    assert trained == {"seed1_data50", "seed2", "seed2_data50"}
+    assert sum(job[0] == "12" for job in done) == 4
+    base.write_text("given anew")
+    study("--dry_run")
+    assert "1 of 9 jobs to do" in capsys.readouterr().out
 
 
 def test_a_failure_leaves_out_what_needs_it_and_nothing_else(recipe, capsys):
     configure()
-    Path("broken").write_text("6 generated exp/study  title")
+    Path("broken").write_text("7 generated exp/study  title")
     with pytest.raises(UserError, match=r"2 jobs failed; their logs: .*context_title_n1_small_minilm_mean\.log"):
         study()
     report = capsys.readouterr().out
@@ -158,7 +180,7 @@ def test_a_killed_study_takes_its_jobs_with_it_and_goes_on(recipe):
     Path("slow").write_text("0.5")
     process = start()
     deadline = time.monotonic() + 60
-    while not (Path("calls").exists() and Path("calls").read_text().count("begin 6") >= 2):
+    while not (Path("calls").exists() and Path("calls").read_text().count("begin 7") >= 2):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()

@@ -20,8 +20,7 @@ def option_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("context", "asr_tag", "expdir", "dumpdir", "train_set", "prompt", "llm", "num_prev", "pooling", "init_param"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("stage", "stop_stage"):
-        parser.add_argument(f"--{name}", type=int, default=0)
+    parser.add_argument("--stop_stage", type=int)
     return parser
 
 
@@ -46,7 +45,7 @@ def make_context(args, dump: Path) -> None:
 
 
 def train_and_score(args, exp: Path, dump: Path) -> None:
-    assert Path(args.init_param).read_text() == args.train_set, "the base of the same share of the data"
+    assert Path(args.init_param).read_text() in (args.train_set, "given"), "the base of the same share of the data"
     ref = read_table(dump / "raw/test/text")
     rng = random.Random(args.asr_tag)
     share = ERRORS[args.context]
@@ -65,18 +64,18 @@ def main() -> None:
         return
     args, _ = option_parser().parse_known_args()
     exp, dump = Path(args.expdir) / f"asr_{args.asr_tag}", Path(args.dumpdir)
-    name = f"{args.stage} {args.context} {args.expdir} {args.asr_tag} {args.prompt} {Path(args.llm).name} {args.train_set}"
+    name = f"{args.stop_stage} {args.context} {args.expdir} {args.asr_tag} {args.prompt} {Path(args.llm).name} {args.train_set}"
     with open("calls", "a") as f:
         f.write(f"begin {name}\n")
     if Path("slow").exists():
         time.sleep(float(Path("slow").read_text()))
     if Path("broken").exists() and Path("broken").read_text() in name:
         sys.exit("this job is broken")
-    if args.stage == 1:
+    if args.stop_stage == 8:
         prepare(dump)
-    elif args.stage == 6:
+    elif args.stop_stage == 7:
         make_context(args, dump)
-    elif args.stage == 9:
+    elif args.stop_stage == 10:
         exp.mkdir(parents=True, exist_ok=True)
         (exp / "valid.loss.ave.pth").write_text(args.train_set)
     else:

@@ -64,6 +64,7 @@ def test_the_default_study():
         ({"run": ["a"]}, r"run is \['a'\]: must be of type str"),
         ({"minutes": {"bases": 3}}, "minutes has the unknown key 'bases'; allowed: data, llm, subset"),
         ({"llms": {"tiny": {"llm": "a", "make": "b"}}}, "llms: tiny: a name without '/', with either llm or make"),
+        ({"bases": {2: "exp/asr_base"}}, "bases has the unknown key '2'; allowed: 1$"),
         ({"grid": {"system": ["telepathy"]}}, "grid: system has 'telepathy': must be one of none, prev_text, generated, aware"),
         ({"grid": {"llm": ["huge"]}}, "grid: llm has 'huge': must be one of tiny, Qwen3-0.6B"),
         ({"grid": {"seed": ["one"]}}, "grid: seed has 'one': must be of type int"),
