@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Stage 12 of the default recipe, after sclite: word error rates on homophones and on the other words.
+# Stage 12 of the default recipe: word error rates on homophones and on the other words, after sclite; or each tag or class.
 # Usage: local/score.sh [--pairs <file>] <exp dir of a system>; writes RESULTS_homophones.md beside RESULTS.md.
 set -euo pipefail
+
+case $(basename "${!#}") in  # tagged entities and sentiment
+    slu_* | cls_*) exec "$(dirname "${BASH_SOURCE[0]}")/../egs2/TEMPLATE/ctx1/score_classes.sh" "$@" ;;
+esac
 
 pairs=$(dirname "${BASH_SOURCE[0]}")/mini_talks/homophones.txt
 . utils/parse_options.sh
@@ -11,7 +15,6 @@ if [ $# -ne 1 ] || [ ! -d "$1" ]; then
     exit 2
 fi
 exp=$1
-case $(basename "${exp}") in slu_* | cls_*) exit ;; esac  # tagged entities and sentiment: ctx.sh scores them
 results=${exp}/RESULTS_homophones.md
 trap 'rm -f "${results}.part"' EXIT
 

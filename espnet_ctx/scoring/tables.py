@@ -106,6 +106,27 @@ def _understanding_table(system: Path, folders: Sequence[Path]) -> str:
     return markdown_table(["dataset", "Snt", *rates, f"95% interval of {next(iter(rates))}"], rows)
 
 
+def classes_markdown(exp, tag_set: str = "combined", criterion: str = "standard") -> str:
+    """Make a table of precision, recall and F1 of every tag or sentiment class in a system's decoded sets, in percent.
+
+    Args:
+        exp: the system's folder.
+        tag_set: of named entities, "combined" or "raw".
+        criterion: of named entities, "standard" (F1) or "label" (label-F1).
+
+    Raises:
+        UserError: nothing is scored in this way, or the texts have no such tags.
+    """
+    rows = []
+    for folder in sorted(path.parent.parent for kind in KINDS for path in Path(exp).glob(f"*/*/score_{kind}/result.json")):
+        kind, scores = read_scores(folder)
+        for name, rates in kind.classes(scores, tag_set, criterion).items():
+            rows.append([folder.relative_to(exp), name, *(f"{rate:.1f}" for rate in rates)])
+    if not rows:
+        raise UserError(f"no score_{{{','.join(KINDS)}}}/result.json below {exp}: decode and score first (stages 11 and 12)")
+    return markdown_table(["dataset", "class", "precision", "recall", "F1"], rows)
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -12,7 +12,8 @@ from espnet_ctx.files import UserError, read_table
 from espnet_ctx.scoring.ner import count_entities, micro_f, read_entities
 from espnet_ctx.scoring.pairs import read_pairs
 from espnet_ctx.scoring.resampling import Metric, permutation_test
-from espnet_ctx.scoring.sentiment import confusions, macro_f, read_classes
+from espnet_ctx.scoring.sentiment import MEASURES, confusions, macro_f, read_classes
+from espnet_ctx.scoring.slue_text import TAGS
 
 LEVEL = 0.05  # of significance
 
@@ -34,6 +35,14 @@ def _ner_rates(scores: dict) -> dict[str, float]:
     }
 
 
+def _ner_classes(scores: dict, tag_set: str, criterion: str) -> dict[str, list[float]]:
+    if tag_set not in scores:
+        raise UserError(f"the texts have {' and '.join(TAGS.keys() & scores.keys())} tags, and no {tag_set} ones (--tag_set)")
+    summary = scores[tag_set][criterion]
+    names = sorted(summary, key=lambda name: (name.startswith("overall_"), name))
+    return {name.removeprefix("overall_"): [100 * rate for rate in summary[name].values()] for name in names}
+
+
 def _ner_counts(folder: Path, scores: dict):
     tags = "raw" if "raw" in scores else "combined"
     refs, hyps = (
@@ -46,21 +55,26 @@ def _sentiment_rates(scores: dict) -> dict[str, float]:
     return {f"macro {name}": scores["macro"][name.lower()] for name in ("F1", "recall", "precision")}
 
 
+def _sentiment_classes(scores: dict, tag_set: str, criterion: str) -> dict[str, list[float]]:
+    return {name: [rates[m] for m in MEASURES] for name, rates in {**scores["per_class"], "macro": scores["macro"]}.items()}
+
+
 def _sentiment_counts(folder: Path, scores: dict):
     return confusions(*read_classes(folder / "score_sentiment/ref", folder / "text"))
 
 
 class Kind(NamedTuple):
-    """One kind of understanding: its columns in percent, and what its first column follows from."""
+    """One kind of understanding: its columns and its classes in percent, and what its first column follows from."""
 
     rates: Callable[[dict], dict[str, float]]
+    classes: Callable[[dict, str, str], dict[str, list[float]]]
     counts: Callable
     metric: Metric
 
 
 KINDS = {
-    "ner": Kind(_ner_rates, _ner_counts, micro_f),
-    "sentiment": Kind(_sentiment_rates, _sentiment_counts, macro_f),
+    "ner": Kind(_ner_rates, _ner_classes, _ner_counts, micro_f),
+    "sentiment": Kind(_sentiment_rates, _sentiment_classes, _sentiment_counts, macro_f),
 }
 
 

@@ -1,0 +1,1 @@
+../../../TEMPLATE/ctx1/score_classes.sh
