@@ -9,17 +9,18 @@ import torch
 from espnet2.tasks.asr import ASRTask
 from espnet2.tasks.cls import CLSTask
 from espnet2.tasks.slu import SLUTask
-from espnet2.utils.types import float_or_none
+from espnet2.utils.types import float_or_none, str2bool
 
 from espnet_ctx.espnet.codebook import make_codebook
 from espnet_ctx.espnet.encoder import ContextSSLEncoder
 from espnet_ctx.espnet.models import ContextCLSModel
 from espnet_ctx.espnet.registry import register_loaded
+from espnet_ctx.espnet.session_batches import SessionBatches
 from espnet_ctx.espnet.trainer import ContextTrainer
 from espnet_ctx.files import UserError, read_table
 from espnet_ctx.nn.memory import CodebookMemory
 
-CONTEXT_DATA_NAMES = ("context", "next_context", "place")
+CONTEXT_DATA_NAMES = ("context", "next_context", "place", "transcribed")
 
 
 class ContextTask:
@@ -32,13 +33,19 @@ class ContextTask:
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
-        """ESPnet's arguments and `--upstream_lr`."""
+        """ESPnet's arguments, `--upstream_lr` and `--session_batches`."""
         super().add_task_arguments(parser)
         parser.add_argument(
             "--upstream_lr",
             type=float_or_none,
             default=None,
             help="Learning rate of encoder.upstream; the rest of the model keeps optim_conf's (default: the same)",
+        )
+        parser.add_argument(
+            "--session_batches",
+            type=str2bool,
+            default=False,
+            help="Train in the order of speech, many sessions side by side; batches are not shuffled (needs the data 'place')",
         )
 
     @classmethod
@@ -59,6 +66,14 @@ class ContextTask:
         if portable_codebook is not None:
             args.model_conf["distillation_conf"] = portable_codebook
         return model
+
+    @classmethod
+    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options, mode: str):
+        """ESPnet's, with `SessionBatches` for training when `--session_batches` is set."""
+        factory = super().build_sequence_iter_factory(args, iter_options, mode)
+        if getattr(args, "session_batches", False) and iter_options.train:
+            factory.sampler, factory.shuffle = _session_batches(iter_options), False
+        return factory
 
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model: torch.nn.Module):
@@ -111,6 +126,18 @@ class _CLSTaskWithModels(CLSTask):
 
 class ContextCLSTask(ContextTask, _CLSTaskWithModels):
     """ESPnet's classification task with context; see `ContextTask`."""
+
+
+def _session_batches(iter_options) -> SessionBatches:
+    paths = [path for path, name, _ in iter_options.data_path_and_name_and_type if name == "place"]
+    if not paths or iter_options.batch_type != "numel" or iter_options.distributed:
+        raise UserError(
+            "--session_batches true needs the training data 'place' (stage 7 makes it), --batch_type numel and one process; got "
+            f"data {paths}, --batch_type {iter_options.batch_type}, {'several processes' if iter_options.distributed else 'one'}"
+        )
+    places = {utt: tuple(map(int, place.split())) for utt, place in read_table(paths[0]).items()}
+    num_samples = {utt: int(shape.split(",")[0]) for utt, shape in read_table(iter_options.shape_files[0]).items()}
+    return SessionBatches(places, num_samples, iter_options.batch_bins)
 
 
 def balanced_weights(labels: list[str], classes: list[str]) -> list[float]:
