@@ -51,6 +51,7 @@ class ContextModel:
             distillation_conf = {"codebook": memory.codebook, "temperature": memory.temperature, **distillation_conf}
         self.distillation = ContextDistillation(**distillation_conf) if has_student else None
         self.bank = Bank()
+        self._transcribed: Optional[torch.Tensor] = None  # (B,) bool of the batch that is being trained
 
     def forward(
         self,
@@ -61,6 +62,8 @@ class ContextModel:
         next_context_lengths: Optional[torch.Tensor] = None,
         place: Optional[torch.Tensor] = None,
         place_lengths: Optional[torch.Tensor] = None,
+        transcribed: Optional[torch.Tensor] = None,
+        transcribed_lengths: Optional[torch.Tensor] = None,
         **kwargs,
     ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor], torch.Tensor]:
         """ESPnet's forward pass with context.
@@ -73,12 +76,17 @@ class ContextModel:
             next_context_lengths: (B,) rows.
             place: (B, 3) row of the utterance, first row of its session and row after the last, see `Bank`.
             place_lengths: not used; part of ESPnet's interface.
+            transcribed: (B, 1) 1, or 0 for an utterance whose text was recognised: L_ctx alone learns from it.
+            transcribed_lengths: not used; part of ESPnet's interface.
             **kwargs: as ESPnet passes them: `speech` (B, N), `speech_lengths` (B,), `text` or `label` (B, U), ...
 
         Returns:
             loss, statistics for ESPnet's reporter, weight (the batch size).
         """
         given = self._context(context, context_lengths)
+        if transcribed is not None and getattr(self, "ctc_weight", 0) != 1:
+            raise ValueError("the data 'transcribed' is for models that learn their text by CTC alone: model_conf.ctc_weight 1.0")
+        self._transcribed = None if transcribed is None else transcribed[:, 0].bool()
         with self.encoder.given(*self._fed(given, place)):
             loss, stats, weight = super().forward(*args, **kwargs)
         injection = self.encoder.injection
@@ -125,6 +133,15 @@ class ContextModel:
             return super().encode(speech, speech_lengths, *args, **kwargs)
         with self.encoder.given(self._context(context, context_lengths)):
             return super().encode(speech, speech_lengths, *args, **kwargs)
+
+    def _calc_ctc_loss(self, encoder_out, encoder_out_lens, ys_pad, ys_pad_lens):
+        known = self._transcribed
+        if known is None or known.all():
+            return super()._calc_ctc_loss(encoder_out, encoder_out_lens, ys_pad, ys_pad_lens)
+        if not known.any():
+            return self.ctc.ctc_lo(encoder_out).sum() * 0.0, None  # touches its weights, as processes side by side need
+        loss, cer = super()._calc_ctc_loss(encoder_out[known], encoder_out_lens[known], ys_pad[known], ys_pad_lens[known])
+        return loss * known.float().mean(), cer  # every utterance keeps its weight
 
     def _fed(self, given: Optional[Context], place: Optional[torch.Tensor]) -> Tuple[Optional[Context], Optional[State]]:
         """The teacher's context and, for utterances that lose it in training, what a memory would hold of the session."""

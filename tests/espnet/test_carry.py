@@ -101,6 +101,30 @@ def test_students_are_pulled_to_what_they_made_of_the_neighbours(build, in_sessi
         model.train()(**audio)
 
 
+def test_the_student_alone_learns_from_what_is_not_transcribed(build, in_session):
+    model = build("carry", encoder_conf=carry(teacher_feeding=1.0))[0].eval()
+
+    def losses(transcribed=None, rows=slice(None)):
+        batch = {name: tensor[rows] for name, tensor in copy.deepcopy(in_session).items()}
+        if transcribed is not None:
+            batch.update(transcribed=torch.tensor(transcribed).unsqueeze(1), transcribed_lengths=torch.ones(len(transcribed)))
+        loss, stats, _ = model(**batch)
+        return loss, stats["loss_ctc"].item(), stats["loss_context"].item()
+
+    _, all_ctc, all_context = losses()
+    _, ctc, context = losses([1, 0, 1])
+    known = sum(losses(rows=slice(row, row + 1))[1] for row in (0, 2))
+    assert ctc == pytest.approx(known / 3, rel=1e-4) and context == all_context
+    assert losses([1, 1, 1])[1] == all_ctc
+    loss, ctc, context = losses([0, 0, 0])
+    assert ctc == 0 and loss.item() == pytest.approx(0.5 * context, rel=1e-6)
+    loss.backward()
+    assert model.ctc.ctc_lo.weight.grad.abs().sum() == 0 and model.encoder.injection.student.fc.weight.grad.abs().sum() > 0
+    model.ctc_weight = 0.5
+    with pytest.raises(ValueError, match="by CTC alone: model_conf.ctc_weight 1.0"):
+        losses([1, 1, 1])
+
+
 def test_an_unknown_teacher(build):
     with pytest.raises(ValueError, match="one of context, next_context, neighbours; got 'crowd'"):
         build("carry", model_conf={"teacher": "crowd"})

@@ -65,6 +65,7 @@ hypothesis=               # Recognised text for --test_context hypothesis; <set>
 # Model; what is called asr_... here may be called slu_... or cls_..., as ESPnet does
 upstream=                 # Hub id or folder of the SSL upstream (default: the configuration's).
 upstream_revision=        # Branch, tag or commit of the hub id.
+asr_stats_dir=            # Shapes of the training data (default: in expdir); name it when another training set shares expdir.
 asr_config=               # Training configuration (required).
 asr_overlay=              # Configurations laid over it, such as conf/finetune_asr.yaml, separated by spaces.
 asr_args=                 # Further arguments of asr_train; they win over the configuration.
@@ -206,25 +207,26 @@ fi
 target=text
 target_name=text
 tokens_dir=data/token_list/${token_type}
-asr_stats_dir=${expdir}/${task}_stats_${feats_type}_${token_type}
+stats_tag=${task}_stats_${feats_type}_${token_type}
 case ${task} in
     slu)
         target=text.ner_${tags}
         tokens_dir=data/token_list/ner_${tags}_${token_type}
-        asr_stats_dir=${expdir}/slu_stats_${feats_type}_${tags}_${token_type} ;;
+        stats_tag=slu_stats_${feats_type}_${tags}_${token_type} ;;
     cls)
         target=utt2sentiment
         target_name=label
         token_type=word
         tokens_dir=data/token_list/sentiment
-        asr_stats_dir=${expdir}/cls_stats_${feats_type} ;;
+        stats_tag=cls_stats_${feats_type} ;;
 esac
 bpemodel=none
 if [ "${token_type}" = bpe ]; then
     tokens_dir+=_unigram${nbpe}
     bpemodel=${tokens_dir}/bpe.model
-    asr_stats_dir+="${nbpe}"
+    stats_tag+="${nbpe}"
 fi
+asr_stats_dir=${asr_stats_dir:-${expdir}/${stats_tag}}
 token_list=${tokens_dir}/tokens.txt
 configs=("${asr_config}")
 [ "${task}" = asr ] || configs+=("${task_config}")
@@ -478,6 +480,10 @@ if runs 10; then
     if [ "${context}" = carry ]; then
         taught train "${train_set}" .linked next_context.scp,next_context,kaldi_ark
         taught valid "${valid_set}" .linked next_context.scp,next_context,kaldi_ark
+    fi
+    if [ -f "${train_dir}/utt2transcribed" ]; then  # <utterance> 1, or 0: only the student learns from it
+        train_opts+=(--train_data_path_and_name_and_type "${train_dir}/utt2transcribed,transcribed,text_int")
+        train_files+=("${train_dir}/utt2transcribed")
     fi
     if [ -n "${init_param}" ]; then
         train_opts+=(--init_param "${init_param}")
