@@ -28,7 +28,7 @@ def main(cmd: list[str] | None = None) -> None:
     known = read_data_dir(args.data)
     new = {"text": read_table(args.text), **{name: read_table(args.untranscribed / name) for name in TABLES}}
     if missing := sorted(new["wav.scp"].keys() - new["text"].keys()):
-        raise UserError(f"{args.text} lacks {len(missing)} utterances of {args.untranscribed}, e.g. {missing[0]}: decode them all")
+        raise UserError(f"{args.text} lacks {len(missing)} utterances of {args.untranscribed}, e.g. {missing[0]}: decode all")
     if both := sorted(new["wav.scp"].keys() & known["wav.scp"].keys()):
         raise UserError(f"{both[0]} is in {args.data} and in {args.untranscribed}: ids must differ")
     tables = {name: {**known[name], **table} for name, table in new.items()}

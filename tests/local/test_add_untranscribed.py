@@ -47,7 +47,7 @@ def test_both_are_there_and_told_apart(add):
 
 
 def test_what_was_not_decoded_or_is_there_already_is_named(add):
-    with pytest.raises(UserError, match="lacks 2 utterances of .*more, e.g. b2: decode them all"):
+    with pytest.raises(UserError, match="lacks 2 utterances of .*more, e.g. b2: decode all"):
         add({"b1": "heard one"})
     with pytest.raises(UserError, match="a1 is in .*train and in .*train: ids must differ"):
         add({"a1": "x", "a2": "y"}, "train")
