@@ -1,6 +1,6 @@
 """The `transformers` backend: causal language models of the Hugging Face hub, run on this machine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -35,20 +35,25 @@ class TransformersLLM(LLM):
 
     Args:
         model: its folder in the Hugging Face layout. Code in it is never run.
-        batch_size: requests that are answered together.
-        cache: of keys and values: `dynamic`, or `static`, allocated once, for which transformers compiles the
-            model on a GPU (worth it for large corpora).
+        batch_size: requests that are answered together, at most.
+        batch_tokens: tokens that they read and write together, about: the first request of a batch, the longest as
+            a rule, decides how many there are.
+        cache: of keys and values: `dynamic`, or `static`, allocated once for `batch_size` requests whatever their
+            length, for which transformers compiles the model on a GPU (worth it for large corpora).
         quantization: `8bit` or `4bit`, by bitsandbytes; None: none.
     """
 
-    def __init__(self, model: str, batch_size: int = 16, cache: str = "dynamic", quantization: str | None = None):
+    def __init__(
+        self, model: str, batch_size: int = 64, batch_tokens: int = 16384, cache: str = "dynamic",
+        quantization: str | None = None,
+    ):  # fmt: skip
         if cache not in CACHES:
             raise UserError(f"--llm_conf cache={cache}: must be one of {', '.join(CACHES)}")
         if quantization not in (None, *QUANTIZATIONS):
             raise UserError(f"--llm_conf quantization={quantization}: must be one of {', '.join(QUANTIZATIONS)}")
         gpu = torch.cuda.is_available()
         self.device = torch.device("cuda" if gpu else "cpu")
-        self.batch_size, self.cache = batch_size, cache
+        self.batch_size, self.batch_tokens, self.cache = batch_size, batch_tokens, cache
         self.prompts = PromptTokenizer(model)
         options = {"dtype": torch.bfloat16 if gpu else torch.float32, "trust_remote_code": False}
         if quantization:
@@ -66,12 +71,11 @@ class TransformersLLM(LLM):
         self.pad_id = padding_id(tokenizer)
 
     def answer(self, prompt: Prompt, previous: Iterable[str], decoding: Decoding) -> Iterator[list[tuple[str, Answer]]]:
-        requests = iter(previous)
-        while batch := list(islice(requests, self.batch_size)):
+        for batch in self._batches(prompt, previous, decoding):
             try:
                 yield list(zip(batch, self._answer(prompt, batch, decoding), strict=True))
             except torch.OutOfMemoryError as e:
-                raise UserError(f"no memory for {self.batch_size} requests at once: lower --batch_size ({e})") from e
+                raise UserError(f"no memory for {len(batch)} requests at once: lower --batch_size ({e})") from e
 
     def made_with(self) -> dict[str, str]:
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
@@ -81,10 +85,19 @@ class TransformersLLM(LLM):
             **versions("espnet_ctx", "torch", "transformers"),
         }
 
+    def _batches(self, prompt: Prompt, previous: Iterable[str], decoding: Decoding) -> Iterator[dict[str, list[int]]]:
+        """Requests with their token ids."""
+        encoded = ((text, self.prompts.encode(prompt, text, decoding.max_new_tokens)) for text in previous)
+        for text, row in encoded:
+            number = self.batch_size
+            if self.cache == "dynamic":
+                number = min(number, self.batch_tokens // (len(row) + decoding.max_new_tokens))
+            yield {text: row, **dict(islice(encoded, max(0, number - 1)))}
+
     @torch.inference_mode()
-    def _answer(self, prompt: Prompt, previous: Sequence[str], decoding: Decoding) -> list[Answer]:
+    def _answer(self, prompt: Prompt, batch: Mapping[str, list[int]], decoding: Decoding) -> list[Answer]:
         stop = self.prompts.form(prompt).stop
-        rows = [self.prompts.encode(prompt, text, decoding.max_new_tokens) for text in previous]
+        rows = list(batch.values())
         longest = max(map(len, rows))
         ids = torch.tensor([[self.pad_id] * (longest - len(row)) + row for row in rows], device=self.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
@@ -112,7 +125,7 @@ class TransformersLLM(LLM):
             attention_mask=mask,
             generation_config=config,
             stopping_criteria=[has_stopped] if stop else None,
-            logits_processor=LogitsProcessorList([_Sampling(previous, decoding)] if decoding.temperature else []),
+            logits_processor=LogitsProcessorList([_Sampling(list(batch), decoding)] if decoding.temperature else []),
         )[:, longest:].cpu()
         return [self._read(row, len(asked), stop) for row, asked in zip(output, rows, strict=True)]
 

@@ -70,7 +70,18 @@ def test_requests_are_taken_when_they_are_needed(llm):
     taken = []
     requests = (taken.append(i) or f"the baker {i}" for i in range(1000))
     group = next(llm.answer(form_without_stop(load_prompt("topic")), requests, GREEDY))
-    assert len(taken) == len(group) == llm.batch_size == 16
+    assert len(taken) == len(group) == llm.batch_size == 64
+
+
+def test_long_requests_run_in_smaller_batches(tmp_path):
+    llm = TransformersLLM(make_llm(tmp_path, window=600), batch_size=4, batch_tokens=300)
+    prompt = form_without_stop(load_prompt("topic"))
+    previous = ["the baker kneaded the dough " * 40, *(f"flour {'the dough ' * 20}{i}" for i in range(6)), *"abcdefgh"]
+    groups = [[text for text, _ in group] for group in llm.answer(prompt, iter(previous), GREEDY)]
+    assert [text for group in groups for text in group] == previous
+    lengths = [len(llm.prompts.encode(prompt, group[0], 12)) + 12 for group in groups]
+    assert lengths[0] > 300 / 2 and 300 / 3 >= lengths[1] > 300 / 4 > lengths[-1]
+    assert [len(group) for group in groups] == [1, 3, 3, 4, 4]
 
 
 def test_counts_of_tokens(llm):
@@ -177,9 +188,8 @@ def test_no_pad_and_no_end_token(tmp_path):
 def test_unknown_backend_option_and_wrong_folder(tmp_path):
     with pytest.raises(UserError, match="--llm_backend is 'magic': must be one of transformers, vllm, openai"):
         load_llm("magic", str(tmp_path))
-    with pytest.raises(
-        UserError, match="--llm_conf speed: --llm_backend transformers has the options batch_size, cache, quantization"
-    ):
+    options = "batch_size, batch_tokens, cache, quantization"
+    with pytest.raises(UserError, match=f"--llm_conf speed: --llm_backend transformers has the options {options}"):
         load_llm("transformers", str(tmp_path), {"speed": 3})
     for conf, message in (({"cache": "big"}, "dynamic, static"), ({"quantization": "1bit"}, "8bit, 4bit")):
         with pytest.raises(UserError, match=f"must be one of {message}"):
