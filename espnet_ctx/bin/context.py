@@ -14,6 +14,7 @@ import argparse
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +150,17 @@ def _report(args: argparse.Namespace) -> None:
     # imported here: it takes seconds, which a report on wrong files need not wait for
     from espnet_ctx.context.text_encoder import TextEncoder
 
-    encoder = TextEncoder(find_checkpoint(args.text_encoder)[0], "mean", 64)
-    rows = []
-    for folder in args.context:
-        contexts = read_table(folder / "context_text")
+    tables = {folder: read_table(folder / "context_text") for folder in args.context}
+    for folder, contexts in tables.items():
         if contexts.keys() != texts.keys():
             raise UserError(f"{folder}/context_text and {args.data_dir}/text must have the same utterances")
-        rows.append(
-            {"context": folder.parent.name or str(folder), **_judge(args, folder, contexts, texts, counts, before, encoder)}
-        )
+    encoder = TextEncoder(find_checkpoint(args.text_encoder)[0], "mean", 64)
+    different = sorted({text for table in (texts, *tables.values()) for text in table.values() if text})
+    embedded = {text: matrix[0] for text, matrix in encoder.encode(different, 64)}
+    rows = []
+    for folder, contexts in tables.items():
+        judged = _judge(args, folder, contexts, texts, counts, before, embedded)
+        rows.append({"context": folder.parent.name or str(folder), **judged})
     with whole_file(args.out / "report.json") as f:
         json.dump(rows, f, indent=2)
     table = markdown_table(list(COLUMNS), [[show(row.get(key)) for key, show in COLUMNS.values()] for row in rows])
@@ -167,24 +170,21 @@ def _report(args: argparse.Namespace) -> None:
     print(table, end="")
 
 
-def _judge(args, folder: Path, contexts, texts, counts, before, encoder) -> dict[str, Any]:
-    """The figures of one folder; None where the files do not tell."""
+def _judge(args, folder: Path, contexts, texts, counts, before, embedded) -> dict[str, Any]:
+    """The figures of one folder; those that the files do not tell are missing. `embedded`: text -> embedding (d,)."""
     both = [utt for utt in texts if contexts[utt] and texts[utt]]
-    different = sorted({t for utt in both for t in (contexts[utt], texts[utt])})
-    embedded = {text: matrix[0] for text, matrix in encoder.encode(different, 64)}
     rng = np.random.default_rng(0)
     turn = int(rng.integers(1, len(both))) if len(both) > 1 else 0
     shuffled = {utt: contexts[both[(i + turn) % len(both)]] for i, utt in enumerate(both)}
     own = {utt: texts[utt] for utt in both}
-    recall, _ = quality.rare_word_recall(contexts, own, counts, args.rare)
+    recall, rare_words = quality.rare_word_recall(contexts, own, counts, args.rare)
     chance, _ = quality.rare_word_recall(shuffled, own, counts, args.rare)
-    stack = [
-        np.stack([embedded[table[utt]] for utt in both]) if both else np.zeros((0, encoder.dim)) for table in (contexts, texts)
-    ]
+    stack = [np.array([embedded[table[utt]] for utt in both]).reshape(len(both), -1) for table in (contexts, texts)]
     section = read_section(folder, generate.SECTION)
     result: dict[str, Any] = {
         "with_context": len(both),
         "auc": quality.similarity_auc(*stack),
+        "rare_words": rare_words,
         "rare_recall": recall,
         "rare_recall_shuffled": chance,
         "own_text": np.mean([quality.says_own_text(contexts[u], texts[u], before[u]) for u in both]).item() if both else 0.0,
@@ -230,7 +230,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     left.invert_yaxis()
     right.barh(names, [100 * row["rare_recall"] for row in rows], label="own context")
     right.barh(names, [100 * row["rare_recall_shuffled"] for row in rows], height=0.3, label="another one's")
-    right.set(xlabel="recall of rare words, %")
+    right.set(xlabel="recall of rare words, %", xlim=(0, max(1.0, right.get_xlim()[1])))
     right.legend()
     figure.tight_layout()
     with whole_file(path, "wb") as f:
@@ -242,32 +242,39 @@ def _rate(count: float, seconds: float) -> str:
     return f"{count / seconds:.0f}" if seconds else "-"
 
 
-def _shown(form: str, scale: float = 1.0):
-    return lambda value: "-" if value is None or value != value else form.format(value * scale)
+def _short(value: float) -> str:
+    """Two digits behind the point, or as many as show something."""
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.1g}"
 
 
-_percent = _shown("{:.1f}", 100)
+def _shown(form: Callable[[float], str], scale: float = 1.0):
+    return lambda value: "-" if value is None or value != value else form(value * scale)
+
+
+_percent = _shown("{:.1f}".format, 100)
 COLUMNS = {
     "context": ("context", str),
     "utterances": ("with_context", str),
-    "AUC": ("auc", _shown("{:.3f}")),
-    "rare words %": ("rare_recall", _percent),
+    "AUC": ("auc", _shown("{:.3f}".format)),
+    "rare words": ("rare_words", str),
+    "found %": ("rare_recall", _percent),
     "by chance %": ("rare_recall_shuffled", _percent),
     "own text %": ("own_text", _percent),
     "empty %": ("empty", _percent),
     "refused %": ("refused", _percent),
     "cut off %": ("truncated", _percent),
     "repeated %": ("repeated", _percent),
-    "tokens read": ("tokens_in", _shown("{:.0f}")),
-    "tokens written": ("tokens_out", _shown("{:.1f}")),
-    "tokens/s": ("tokens_per_second", _shown("{:.0f}")),
-    "hours": ("hours", _shown("{:.2f}")),
-    "cost": ("cost", _shown("{:.2f}")),
+    "tokens read": ("tokens_in", _shown("{:.0f}".format)),
+    "tokens written": ("tokens_out", _shown("{:.1f}".format)),
+    "tokens/s": ("tokens_per_second", _shown("{:.0f}".format)),
+    "hours": ("hours", _shown(_short)),
+    "cost": ("cost", _shown(_short)),
 }
 LEGEND = """AUC: how often the context is nearer to its own utterance's text than to another's (0.5: chance), among the
-utterances with a context. Rare words: share of the rare words of an utterance that its context holds; by chance: with
-another utterance's context. Own text: contexts that repeat an utterance which had not been said yet. Empty, refused, cut
-off, repeated: of the answers. Tokens are per answer; hours and cost are for the whole corpus, each utterance asked once."""
+utterances with a context. Rare words: how many words that are rare in the training texts the utterances have, and which
+share of them their contexts hold; by chance: with another utterance's context. Own text: contexts that repeat an
+utterance which had not been said yet. Empty, refused, cut off, repeated: of the answers. Tokens are per answer; hours and
+cost are for the whole corpus, each utterance asked once."""
 
 
 if __name__ == "__main__":

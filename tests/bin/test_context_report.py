@@ -44,6 +44,7 @@ def test_report(made, tmp_path):
     assert oracle["own_text"] == 0.75, "a quarter are too short to tell"
     assert oracle["auc"] > 0.85
     assert oracle["rare_recall"] == 1.0
+    assert oracle["rare_words"] == 96, "all but `the`"
     assert "empty" not in previous
     table = (tmp_path / "report.md").read_text()
     assert table.count("\n|") == 6
