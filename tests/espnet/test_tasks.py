@@ -80,7 +80,14 @@ ROOT = Path(__file__).parents[2]
 TRAINING = sorted(p for pattern in ("conf/train*.yaml", "egs2/*/*/conf/train*.yaml") for p in ROOT.glob(pattern))
 CONFIGS = [[p] for p in TRAINING] + [[p, f] for p in TRAINING for f in sorted(p.parent.glob("finetune*.yaml"))]
 TOP, BASE = ROOT / "conf/train_asr.yaml", ROOT / "conf/published/wav2vec2-base.yaml"
-PUBLISHED = [[BASE]] + [[BASE, ROOT / f"conf/published/{name}.yaml"] for name in ("hubert-base", "wav2vec2-large", "sentiment")]
+# each with the tiny checkpoint of its kind, laid over the base's settings, and the learning rate of all weights at its peak
+PUBLISHED = [
+    ("wav2vec2-base", "wav2vec2-base", 5e-5),
+    ("hubert-base", "hubert-base", 2e-5),
+    ("wavlm-base-plus", "wavlm-base", 2e-5),
+    ("wav2vec2-large", "wav2vec2-large", 1e-5),
+    ("sentiment", "wav2vec2-base", 2e-5),
+]
 OVERLAYS = sorted((ROOT / "conf/context").glob("*.yaml"))
 
 
@@ -114,32 +121,48 @@ def test_every_configuration_builds_its_model(configs, overlay, contexts, upstre
     ASRTask.build_optimizers(args, model)
 
 
-@pytest.mark.parametrize("published", PUBLISHED, ids=lambda c: "+".join(p.stem for p in c))
-@pytest.mark.parametrize("task", ["slu", "cls"])
-def test_every_task_builds_with_the_published_settings(task, published, upstream_dir, tmp_path):
+def test_every_published_setting_is_tested():
+    assert {name for name, _, _ in PUBLISHED} == {path.stem for path in BASE.parent.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name, upstream, rate", PUBLISHED, ids=[name for name, _, _ in PUBLISHED])
+@pytest.mark.parametrize("task", ["asr", "slu", "cls"])
+def test_every_task_builds_with_the_published_settings(task, name, upstream, rate, upstream_dir, tmp_path):
     from espnet_ctx.bin import merge_config  # registers with ESPnet, before its tasks are looked up
 
     from espnet2.schedulers.tristage_lr import TristageLR  # isort: skip
+    from espnet2.tasks.asr import ASRTask  # isort: skip
     from espnet2.tasks.cls import CLSTask  # isort: skip
     from espnet2.tasks.slu import SLUTask  # isort: skip
 
-    overlays = [ROOT / f"conf/task/{task}.yaml", *published, ROOT / "conf/context/aware.yaml"]
+    task_overlay = [] if task == "asr" else [ROOT / f"conf/task/{task}.yaml"]
+    overlays = [*task_overlay, BASE, BASE.with_stem(name), ROOT / "conf/context/aware.yaml"]
     merge_config.main([str(TOP), *map(str, overlays), "--out", str(tmp_path / "train.yaml")])
-    of_task = {"slu": SLUTask, "cls": CLSTask}[task]
+    of_task = {"asr": ASRTask, "slu": SLUTask, "cls": CLSTask}[task]
     (tmp_path / "labels").write_text("a Negative\nb Positive\nc Neutral\n")
     args = of_task.get_parser().parse_args(
-        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir()}",
+        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir(upstream)}",
          "--encoder_conf", "context_dim=12", "--train_data_path_and_name_and_type", f"{tmp_path}/labels,label,text"]
     )
     args.token_list = ["Negative", "Neutral", "Positive", "<unk>"] if task == "cls" else ["<blank>", "<unk>", "a", "<sos/eos>"]
     model = of_task.build_model(args)
     assert type(model).__name__ == f"Context{task.upper()}Model" and model.alpha == 0.5
     assert model.encoder.upstream.mask_time_prob == args.encoder_conf["upstream_conf"]["mask_time_prob"] >= 0.65
+    assert model.encoder.upstream.freeze_updates >= 2000 and args.unused_parameters
     (optimizer,) = of_task.build_optimizers(args, model)
     assert len(optimizer.param_groups) == 1  # one rate for all weights
-    # adam takes what optim_conf says, and the schedule what scheduler_conf says
+    # adam takes what optim_conf says, and the schedule what scheduler_conf says: up in a tenth of the steps, then down
     assert args.scheduler == "tristagelr" and tuple(optimizer.param_groups[0]["betas"]) == (0.9, 0.98)
-    TristageLR(optimizer, **args.scheduler_conf)
+    conf = {**args.scheduler_conf, "max_steps": 100}
+    assert args.scheduler_conf["max_steps"] >= 20000
+    schedule, rates = TristageLR(optimizer, **conf), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == rates[9] == pytest.approx(rate)  # ESPnet begins at step 1
+    assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * rate)
 
 
 def test_an_unknown_key_in_a_configuration_fails(tmp_path, capsys):
