@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_ctx.files import UserError
+from espnet_ctx.files import NO_ROOM, UserError
 
 TIMEOUT = 30  # seconds without a byte
 PORTION = 1 << 20  # bytes read at a time
@@ -165,7 +165,7 @@ def unpack(archive, contents: Sequence[str], out) -> None:
         out: folder that they are moved to.
 
     Raises:
-        UserError: the archive is damaged, or lacks a folder.
+        UserError: the archive is damaged, or lacks a folder; or the disk is full.
     """
     archive, out = Path(archive), Path(out)
     missing = [content for content in contents if not (out / Path(content).name).exists()]
@@ -191,5 +191,9 @@ def unpack(archive, contents: Sequence[str], out) -> None:
         archive.unlink()
         reason = str(e).partition("\n")[0]
         raise UserError(f"{archive} was damaged ({reason}) and is deleted: run the same command again") from None
+    except OSError as e:
+        if e.errno not in NO_ROOM:
+            raise
+        raise UserError(f"no room to unpack {archive} ({e.strerror}): make room and run the same command again") from e
     finally:
         shutil.rmtree(beside, ignore_errors=True)

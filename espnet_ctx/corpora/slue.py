@@ -105,26 +105,33 @@ class HfCopy:
     def rows(self, dataset: str, columns: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[Row]:
         """Read a set, streaming; see `OfficialRelease.rows`."""
         datasets = _import_datasets()
-        examples = self._load(datasets, HF_SPLITS[dataset])
-        known = examples.column_names or []
-        if missing := [column for column in ("id", "audio", *columns) if column not in known]:
-            raise UserError(f"{self.source(dataset)} has no column {', '.join(missing)}; it has: {', '.join(known)}")
-        for number, example in enumerate(examples.cast_column("audio", datasets.Audio(decode=False))):
-            name = str(example["id"])
-            recording = self.audio_dir / dataset / f"{name}{SUFFIXES[self.corpus]}"
-            cells = {column: example.get(column) for column in (*columns, *labels)}
-            yield Row(f"{self.source(dataset)}, row {number}", name, cells, _write_audio(example["audio"], recording))
+        with self._reading(dataset):
+            examples = self._load(datasets, HF_SPLITS[dataset])
+            known = examples.column_names or []
+            if missing := [column for column in ("id", "audio", *columns) if column not in known]:
+                raise UserError(f"{self.source(dataset)} has no column {', '.join(missing)}; it has: {', '.join(known)}")
+            for number, example in enumerate(examples.cast_column("audio", datasets.Audio(decode=False))):
+                name = str(example["id"])
+                recording = self.audio_dir / dataset / f"{name}{SUFFIXES[self.corpus]}"
+                cells = {column: example.get(column) for column in (*columns, *labels)}
+                yield Row(f"{self.source(dataset)}, row {number}", name, cells, _write_audio(example["audio"], recording))
 
     def _load(self, datasets, split: str):
+        if (Path(self.name) / "dataset_dict.json").exists():
+            return datasets.load_from_disk(self.name)[split]
+        return datasets.load_dataset(self.name, self.corpus, split=split, streaming=True, revision=self.revision)
+
+    @contextmanager
+    def _reading(self, dataset: str) -> Iterator[None]:
         try:
-            if (Path(self.name) / "dataset_dict.json").exists():
-                return datasets.load_from_disk(self.name)[split]
-            return datasets.load_dataset(self.name, self.corpus, split=split, streaming=True, revision=self.revision)
-        except (OSError, KeyError, ValueError) as e:
+            yield
+        except UserError:
+            raise
+        except Exception as e:  # the library lets through whatever its transports raise
             raise UserError(
-                f"could not read {self.name} ({self.corpus}, {split}): {e}. Run the same command again, or give a copy that "
-                "you have with --hf_copy <folder> or --slue_dir <folder>"
-            ) from None
+                f"could not read {self.source(dataset)}: {type(e).__name__}: {e}. Run the same command again, or give a copy "
+                "that you have with --hf_copy <folder> or --slue_dir <folder>"
+            ) from e
 
     def source(self, dataset: str) -> str:
         """Name a set in messages."""

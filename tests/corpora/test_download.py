@@ -1,5 +1,6 @@
 """Downloads from a server that breaks off, lies, forgets ranges or is not there."""
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -169,6 +170,21 @@ def test_a_damaged_archive_is_deleted_and_the_next_run_is_right(archive, server,
         archive(name, "corpus/a")
     assert not list((tmp_path / "downloads").iterdir())
     server.files[name] = whole
+    assert archive(name, "corpus/a") == ["a", name]
+
+
+@pytest.mark.parametrize("name, library", [("c.zip", zipfile.ZipFile), ("c.tgz", tarfile.TarFile)])
+def test_a_full_disk_keeps_the_archive_and_the_next_run_unpacks_it(archive, server, tmp_path, monkeypatch, name, library):
+    def full(self, folder, **options):
+        (folder / "corpus/a").mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "extractall", full)
+        with pytest.raises(UserError, match=f"no room to unpack .*{name} .No space left on device.: make room and run the same"):
+            archive(name, "corpus/a")
+    assert [path.name for path in (tmp_path / "downloads").iterdir()] == [name]
+    del server.files[name]
     assert archive(name, "corpus/a") == ["a", name]
 
 
