@@ -30,13 +30,14 @@ def run_data_sh(corpus, cwd, *args, task="asr1"):
     return subprocess.run(["local/data.sh", *args], cwd=cwd, env=env, capture_output=True, text=True)
 
 
-def assert_context_stays_in_its_set(data, sets, video_of):
+def assert_context_stays_in_its_set(data, sets, video_of, name_of=lambda utt: utt):
     """No history of a set passes through an utterance of another set, nor through another recording or chapter.
 
     Args:
         data: folder of the sets.
         sets: their names.
-        video_of: what the utterances of one session have in common, from an id.
+        video_of: what the utterances of one session have in common, from a name.
+        name_of: the corpus' name of an utterance, from an id of a set or of `prev_text`.
     """
     tables = {}
     for name in sets:
@@ -44,10 +45,10 @@ def assert_context_stays_in_its_set(data, sets, video_of):
         tables[name] = {file: read_table(path) if path.exists() else {} for file, path in files.items()}
     for name, own in tables.items():
         known = own["text"].keys() | own["prev_text"].keys()
-        foreign = {utt for other in tables if other != name for utt in tables[other]["text"]}
+        foreign = {name_of(utt) for other in tables if other != name for utt in tables[other]["text"]}
+        assert not foreign & set(map(name_of, known))
         for utt, previous in own["utt2prev"].items():
             if previous != "-":
-                assert previous in known and previous not in foreign, (name, utt, previous)
-                assert video_of(previous) == video_of(utt), (name, utt, previous)
-        assert not own["prev_text"].keys() & foreign
+                assert previous in known, (name, utt, previous)
+                assert video_of(name_of(previous)) == video_of(name_of(utt)), (name, utt, previous)
         check_data_dir(data / name)

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import zipfile
 
 import pytest
@@ -61,6 +62,15 @@ def release(tmp_path):
     return folder
 
 
+def name_of(utt):
+    """The release's name in an id, which begins with the speaker; in prev_text it is the id."""
+    return re.search(r"\d{8}-.+", utt)[0]
+
+
+def turn_of(name):
+    return name.rpartition("_")[0]
+
+
 def tables(data):
     return {name: read_table(data / name) for name in ("wav.scp", "text", "utt2spk", "utt2prev", "prev_text")}
 
@@ -93,8 +103,7 @@ def test_made_up_release(slue, release, tmp_path, capsys):
         f"2811-{SHARED_ITEM}_6": f"2811-{SHARED_ITEM}_5",
     }
     assert "data/train: 5 utterances, 2 with their predecessor" in capsys.readouterr().out
-    for split in SPLITS:
-        check_data_dir(tmp_path / "data" / split)
+    assert_context_stays_in_its_set(tmp_path / "data", SPLITS, turn_of, name_of)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -133,7 +142,7 @@ def test_full_transcripts_fill_holes_but_never_across_splits(slue, release, tmp_
         "member's",
         "ninth",
     ]
-    check_data_dir(tmp_path / "data/train")
+    assert_context_stays_in_its_set(tmp_path / "data", SPLITS, turn_of, name_of)
 
 
 def test_entities_come_with_the_texts_as_released(slue, release, tmp_path):
@@ -151,6 +160,14 @@ def test_entities_come_with_the_texts_as_released(slue, release, tmp_path):
     # only the entities are blind: the texts of the test set are there
     assert (tmp_path / "data/test/text").exists() and not (tmp_path / "data/test/utt2ner").exists()
     check_data_dir(tmp_path / "data/train")
+
+
+def test_a_labelled_test_goes_before_the_blind_one(slue, release, tmp_path):
+    blind = (release / "slue-voxpopuli_test_blind.tsv").read_text().splitlines()
+    lines = [f"{blind[0]}\traw_ner\tnormalized_ner", *(f"{line}\tNone\t[['CARDINAL', 0, 3]]" for line in blind[1:])]
+    (release / "slue-voxpopuli_test.tsv").write_text("\n".join(lines) + "\n")
+    slue.prepare(official(release), tmp_path / "data", task="slu")
+    assert set(read_table(tmp_path / "data/test/utt2ner").values()) == {'[["CARDINAL", 0, 3]]'}
 
 
 @pytest.mark.parametrize("cell", ["[['DATE', 0, 4], ['ORG', 2, 2]]", "[['DATE', 2, 40]]", "[['DAY', 0, 2]]"])
@@ -348,7 +365,7 @@ def test_real_entities_convert(slue, tmp_path):
 def test_context_of_the_real_release_stays_in_its_split(real):
     for table in real[0].values():
         assert set(table["utt2prev"].values()) - {"-"} <= table["text"].keys()
-    assert_context_stays_in_its_set(real[1], SPLITS, lambda utt: utt.rpartition("_")[0])
+    assert_context_stays_in_its_set(real[1], SPLITS, turn_of, name_of)
     names = [{utt.split("-en_")[0].split("-", 1)[1] for utt in table["text"]} for table in real[0].values()]
     assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
 
