@@ -140,9 +140,10 @@ def test_every_task_builds_with_the_published_settings(task, name, upstream, rat
     merge_config.main([str(TOP), *map(str, overlays), "--out", str(tmp_path / "train.yaml")])
     of_task = {"asr": ASRTask, "slu": SLUTask, "cls": CLSTask}[task]
     (tmp_path / "labels").write_text("a Negative\nb Positive\nc Neutral\n")
+    encoder_conf = ["--encoder_conf", f"upstream={upstream_dir(upstream)}", "--encoder_conf", "context_dim=12"]
+    data = ["--train_data_path_and_name_and_type", f"{tmp_path}/labels,label,text"]
     args = of_task.get_parser().parse_args(
-        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", "--encoder_conf", f"upstream={upstream_dir(upstream)}",
-         "--encoder_conf", "context_dim=12", "--train_data_path_and_name_and_type", f"{tmp_path}/labels,label,text"]
+        ["--config", str(tmp_path / "train.yaml"), "--output_dir", "unused", *encoder_conf, *data]
     )
     args.token_list = ["Negative", "Neutral", "Positive", "<unk>"] if task == "cls" else ["<blank>", "<unk>", "a", "<sos/eos>"]
     model = of_task.build_model(args)

@@ -176,6 +176,17 @@ def test_the_command_writes_and_prints(tmp_path, capsys):
     assert written["raw"]["label"]["GPE"] == {"precision": 1, "recall": 1, "fscore": 1}
 
 
+def test_empty_lines_are_utterances_wherever_they_stand(tmp_path, capsys):
+    (tmp_path / "ref").write_text("\n% a  b ]\n\n@ now ]\n\n")
+    (tmp_path / "hyp").write_text("\n  % a b ] \n}  x ]\n\n\n")
+    files = ["--ref", str(tmp_path / "ref"), "--hyp", str(tmp_path / "hyp"), "--json", str(tmp_path / "f.json")]
+    command.main([*files, "--tags", "raw"])
+    assert capsys.readouterr().out == "|5|50.0|50.0|33.3|66.7|\n"
+    (tmp_path / "hyp").write_text("\n% a b ]\n} x ]\n\n")  # whichever is missing: what follows would pair wrongly
+    with pytest.raises(UserError, match="ref has 5 lines and .*hyp has 4: they must pair row by row"):
+        command.main([*files, "--tags", "raw"])
+
+
 def test_kaldi_texts_are_paired_by_utterance(tmp_path, capsys):
     (tmp_path / "ref").write_text("u1 % paris ]\nu2 @ now ]\nu3\n")
     (tmp_path / "hyp").write_text("u3\nu2 @ now ]\nu1 % paris ]\n")
