@@ -96,6 +96,24 @@ def test_gradients(build, inputs, task):
     assert any("attentions" in n for n in both) and any(n.startswith(head) for n in both)
 
 
+@pytest.mark.parametrize("task", OPTIONS)
+@pytest.mark.parametrize("system", ["carry", "prev_audio"])
+def test_systems_of_sessions_learn_every_task(build, inputs, task, system):
+    """A session of three: the student learns what comes next, or what it made of the neighbours, beside the task."""
+    model = build(system, task, options=OPTIONS[task])[0].train()
+    batch = inputs(task)
+    if system == "prev_audio":
+        batch = without_context(batch)
+    else:
+        batch.update(next_context=batch["context"][[1, 2, 0]], next_context_lengths=batch["context_lengths"][[1, 2, 0]])
+    place = torch.tensor([[0, 0, 3], [1, 0, 3], [2, 0, 3]])
+    loss, stats, _ = model(**batch, place=place, place_lengths=torch.full((3,), 3))
+    assert loss.item() > 0.5 * stats["loss_context"].item() > 0
+    loss.backward()
+    reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert "encoder.injection.student.fc.weight" in reached and any(n.startswith(("ctc", "decoder")) for n in reached)
+
+
 @pytest.mark.parametrize("pooling", ["attentive", "linear"])
 def test_the_class_of_an_utterance_as_espnet_scores_it(build, batch, pooling):
     model = build("aware", "cls", options=["--decoder", pooling])[0].eval()
