@@ -276,6 +276,19 @@ class TestBadInput:
         assert len(read_table(recipe.folder / "dump/raw/org/train/wav.scp")) == SETS["train"]
         assert not (recipe.folder / "dump/raw/test/wav.scp").exists()
 
+    def test_what_is_scored_stays_whole(self, recipe):
+        """Short utterances go from a validation set, unless it is one of the test sets."""
+        long = {}
+        for name in SETS:
+            paths = read_table(recipe.source / f"data/{name}/wav.scp").values()
+            long[name] = sum(soundfile.info(path).duration > 0.93 for path in paths)
+        assert all(long[name] < SETS[name] for name in SETS)
+        for test_sets, valid in (("valid test", SETS["valid"]), ("test", long["valid"])):
+            done = recipe.run("--stop_stage", "4", "--min_wav_duration", "0.93", "--test_sets", test_sets)
+            assert done.returncode == 0, done.stdout
+            sizes = {name: len(read_table(recipe.folder / f"dump/raw/{name}/wav.scp")) for name in SETS}
+            assert sizes == {"train": long["train"], "valid": valid, "test": SETS["test"]}
+
     def test_odd_recordings_and_texts_are_mended_or_left_out(self, recipe):
         """Stereo, another rate, 50 ms, an empty text, a missing line of utt2prev and a text that is nowhere."""
         data = recipe.source / "data/train"
