@@ -50,6 +50,7 @@ def test_named_entities_of_voxpopuli(tmp_path, upstream_dir):
     scores = json.loads((decoded / "valid/score_ner/result.json").read_text())
     assert scores["utterances"] == 252 and {"combined", "raw"} <= set(scores)
     assert not (decoded / "test/score_ner").exists() and "a blind test set" in said
+    assert "/valid|macro|" in (recipe / "exp/slu_prev_text/RESULTS_classes.md").read_text()
     assert (recipe / "exp/slu_prev_text/slu_prev_text_valid.loss.ave.zip").exists()
 
 
@@ -85,4 +86,5 @@ def test_sentiment_of_voxceleb(tmp_path, upstream_dir):
     decoded = recipe / "exp/cls_prev_text/decode_ctc_cls_model_valid.loss.ave"
     assert json.loads((decoded / "valid/score_sentiment/result.json").read_text())["utterances"] == sizes["dev"]
     assert len(read_table(decoded / "test/text")) == 6 and "a blind test set" in said
+    assert "/valid|Negative|" in (recipe / "exp/cls_prev_text/RESULTS_classes.md").read_text()
     assert (recipe / "exp/cls_prev_text/cls_prev_text_valid.loss.ave.zip").exists()
