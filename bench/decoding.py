@@ -1,11 +1,12 @@
-"""Decoding in one run: batched greedy CTC against ESPnet's asr_inference, beam and n-gram, precisions, sessions, ONNX.
+"""Decoding in one run: batched greedy CTC against ESPnet's asr_inference, beam and n-gram, precisions, sessions, silence, ONNX.
 
     python bench/decoding.py --config exp/asr_none/config.yaml --model exp/asr_none/valid.loss.ave.pth --data_dir dump/raw/test \\
         [--session_config exp/asr_carry/config.yaml --session_model exp/asr_carry/valid.loss.ave.pth] \\
         [--ngram_file data/token_list/bpe_unigram450/4gram.arpa] [--onnx exp/asr_none/onnx] [--utts 100] [--parts greedy beam ...]
 
 Each part runs in a process of its own, so that its peak memory is its own. Words are compared by edit distance, as sclite does.
-ESPnet decodes with its default beam; `--espnet_utts` bounds how many utterances it gets, evenly chosen.
+ESPnet decodes with its default beam; `--espnet_utts` bounds how many utterances it gets, evenly chosen. `silence` says whether
+quiet noise is recognised as words, in a new session and after each utterance of one that goes on.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-PARTS = ("greedy", "one_by_one", "espnet", "bfloat16", "int8", "compile", "beam", "session", "onnx")
+PARTS = ("greedy", "one_by_one", "espnet", "bfloat16", "int8", "compile", "beam", "session", "silence", "onnx")
+QUIET = 1e-3  # of full scale, -60 dB
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -138,6 +140,23 @@ def session(args: argparse.Namespace) -> dict:
     return {"ratio": statistics.median(ratios[1:]), "ms": 1000 * took[kept] / len(speech)}
 
 
+def silence(args: argparse.Namespace) -> dict:
+    """What is recognised in quiet noise in a new session, and in the same noise after what was said before."""
+    import numpy as np
+
+    from espnet_ctx.inference.session import SessionRecognizer
+
+    recognizer = SessionRecognizer.from_files(args.session_config, args.session_model)
+    rng, texts = np.random.default_rng(0), []
+    for number, samples in enumerate(read(args, args.espnet_utts).values()):
+        noise = (QUIET * rng.normal(size=16000 * (1 + number % 5))).astype(np.float32)
+        recognizer.recognize(samples, "talk")
+        texts.append((recognizer.recognize(noise, f"new {number}").text, recognizer.recognize(noise, "talk").text))
+    new, going_on = zip(*texts)
+    changed = sum(a != b for a, b in texts)
+    return {"new": sum(map(bool, new)), "going_on": sum(map(bool, going_on)), "changed": changed, "utts": len(texts)}
+
+
 def onnx(args: argparse.Namespace) -> dict:
     """Real-time factors of graph and model, an utterance at a time."""
     import torch
@@ -177,6 +196,7 @@ def run_part(args: argparse.Namespace) -> dict:
         "compile": lambda: batched(args, compiled=True),
         "beam": lambda: batched(args, search={"beam_size": 20, "ngram_file": args.ngram_file}),
         "session": lambda: session(args),
+        "silence": lambda: silence(args),
         "onnx": lambda: onnx(args),
     }
     result = calls[args.part]()
@@ -210,7 +230,7 @@ def main() -> None:
     from espnet_ctx.files import read_table
 
     refs = read_table(args.data_dir / "text")
-    needs = {"session": args.session_config, "onnx": args.onnx}
+    needs = {"session": args.session_config, "silence": args.session_config, "onnx": args.onnx}
     results: dict[str, dict] = {}
     for part in args.parts:
         if part in needs and not needs[part]:
@@ -223,6 +243,11 @@ def main() -> None:
         if part == "session":
             print(f"session: {result['ratio']:.3f} x the time of none, {result['ms']:.1f} ms an utterance, {memory}", flush=True)
             continue
+        if part == "silence":
+            line = f"silence: words in {result['new']} of {result['utts']} pieces of quiet noise in a new session, "
+            line += f"in {result['going_on']} in one that goes on, another text in {result['changed']}"
+            print(f"{line}, {memory}", flush=True)
+            continue
         if part == "onnx":
             rtf = ", ".join(f"{name} {value:.4f}" for name, value in result["rtf"].items())
             print(f"onnx: real-time factor {rtf}; same text in {result['same']} of {result['utts']}, {memory}", flush=True)
@@ -232,8 +257,9 @@ def main() -> None:
         if part != "greedy" and "greedy" in results:
             greedy = results["greedy"]
             common = {utt: greedy["texts"][utt] for utt in result["texts"]}
-            same = sum(common[utt] == text for utt, text in result["texts"].items())
-            line += f"; greedy in batches on the same {len(common)}: WER {wer(common, refs):.2f}, the same text in {same}, "
+            other = [utt for utt, text in result["texts"].items() if common[utt] != text]
+            line += f"; greedy in batches on the same {len(common)}: WER {wer(common, refs):.2f}, "
+            line += f"another text in {len(other)}{f' (e.g. {other[0]})' if other else ''}, "
             line += f"{greedy['seconds'] / greedy['took'] / speed:.2f} x its throughput"
         print(line, flush=True)
 

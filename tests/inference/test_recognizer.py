@@ -155,6 +155,18 @@ class TestCommand:
         with pytest.raises(UserError, match="b-1: 90 tokens need at least 90 frames and the speech has 14: is this its text"):
             align_text.main(options)
 
+    @pytest.mark.parametrize("channels, rate", [(1, 8000), (2, 16000)])
+    def test_another_rate_and_several_channels_are_sent_to_stage_3(self, trained, data, channels, rate):
+        soundfile.write(data.parent / "b-1.wav", np.zeros((rate, channels)), rate)
+        message = f"b-1, .*: {rate} Hz and {channels} channel.*; 16000 Hz mono is needed: run stage 3"
+        with pytest.raises(UserError, match=message):
+            self.run(trained, data)
+
+    def test_clipped_speech_is_decoded_and_it_is_said(self, trained, data, speech, caplog):
+        soundfile.write(data.parent / "b-1.wav", np.clip(speech[0] * 30 + 0.5, -1, 1), 16000, subtype="FLOAT")
+        assert read_table(self.run(trained, data) / "token")["b-1"]
+        assert "b-1" in caplog.text and "% of the samples are clipped" in caplog.text
+
     def test_an_empty_file_is_named(self, trained, data):
         (data.parent / "b-1.wav").write_bytes(b"")
         with pytest.raises(UserError, match="cannot read the audio of b-1"):

@@ -146,6 +146,15 @@ class TestPack:
         packed, unpacked = SessionRecognizer.from_pretrained(pack), SessionRecognizer.from_files(*trained("aware"))
         assert packed.recognize(speech[0]) == unpacked.recognize(speech[0])
 
+    def test_a_pack_without_a_memory_takes_no_state_of_one(self, pack, trained, speech, tmp_path):
+        remembering = SessionRecognizer.from_files(*trained("carry"))
+        remembering.recognize(speech[0])
+        remembering.save(tmp_path / "state")
+        with pytest.raises(UserError, match="state holds the memory of model .*, and this model takes no state at all"):
+            session_inference.main(
+                ["--pack", str(pack), "--load_state", str(tmp_path / "state"), "--output_dir", str(tmp_path), "-"]
+            )
+
     def test_what_is_no_pack_is_said(self, pack, tmp_path):
         with pytest.raises(UserError, match="no such pack: gone.zip"):
             SessionRecognizer.from_pretrained("gone.zip")
