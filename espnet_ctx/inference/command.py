@@ -10,6 +10,7 @@ import torch
 from espnet_ctx.context.sessions import sessions
 from espnet_ctx.files import UserError, read_table
 from espnet_ctx.inference.audio import BATCH_SECONDS, speech_batches
+from espnet_ctx.inference.speech import is_silent
 from espnet_ctx.nn.memory import State
 
 
@@ -83,6 +84,7 @@ def _over_sessions(model, data: Path, batch_seconds: float) -> Iterator[tuple[st
         numbers = [session_of[utt] for utt in batch]
         with model.recalling(State(*(part[numbers] for part in states))) as after:
             outputs = model(speech)
+        heard = [i for i, samples in enumerate(speech) if not is_silent(samples)]  # nothing else is remembered
         for part, new in zip(states, after[0]):
-            part[numbers] = new
+            part[[numbers[i] for i in heard]] = new[heard]
         yield from zip(batch, outputs)

@@ -247,6 +247,23 @@ def test_sessions_are_decoded_side_by_side_as_each_alone(trained, tmp_path):
     assert changed == {"s0-1", "s0-2", "s0-3", "s2-1"}  # all but the first of each
 
 
+def test_silence_is_not_remembered(trained, tmp_path):
+    folder, _ = trained
+    kept = {name: read_table(folder / "data" / name) for name in ("wav.scp", "utt2prev")}
+    try:
+        soundfile.write(tmp_path / "silence.wav", np.zeros(9000, np.float32), 16000)
+        write_table(folder / "data/wav.scp", {**kept["wav.scp"], "s0-1": str(tmp_path / "silence.wav")})
+        silent, _ = decode(folder, tmp_path / "silent")
+        write_table(folder / "data/wav.scp", {utt: wav for utt, wav in kept["wav.scp"].items() if utt != "s0-1"})
+        prev_of = {utt: prev for utt, prev in kept["utt2prev"].items() if utt != "s0-1"}
+        write_table(folder / "data/utt2prev", {**prev_of, "s0-2": "s0-0"})
+        without, _ = decode(folder, tmp_path / "without")
+    finally:
+        for name, table in kept.items():
+            write_table(folder / "data" / name, table)
+    assert silent.pop("s0-1") == 0 and silent == pytest.approx(without, abs=2e-3)
+
+
 def test_a_memory_that_is_reset_needs_no_sessions(trained, tmp_path):
     folder, recognizer = trained
     (folder / "data/utt2prev").rename(folder / "data/kept")
