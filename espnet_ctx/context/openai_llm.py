@@ -199,7 +199,10 @@ def _advice(status: int) -> str:
         return f"Put the key into the environment variable {KEY}."
     if status == 404:
         return "Check --llm, the name of the model on the server, and the address, which usually ends in /v1."
-    return "Should the input be too long, lower --max_prev_tokens or --max_new_tokens."
+    return (
+        "Should the input be too long, lower --max_prev_tokens or --max_new_tokens; a model without a chat template needs "
+        "--llm_conf api=completions."
+    )
 
 
 def _without_key(text: str) -> str:

