@@ -2,7 +2,8 @@
 
 For every seed and share of the training data one context-free base is trained; every system trains on from it with
 the same budget. Systems that ask an LLM the same share its contexts. What is done is skipped; a study that was stopped
-or killed goes on by the same command. The report compares every system with `none` of the same seed.
+or killed goes on by the same command. The report compares every system with `none` of the same seed; Ctrl-C leaves
+that of what is finished.
 
 --dry_run shows what would be run and how long that may take. Jobs are started by cmd.sh ($train_cmd, with GPUs
 $cuda_cmd). Run it in a recipe's directory; the keys of the YAML file are in espnet_ctx/study/grid.py.
@@ -55,8 +56,10 @@ def main(cmd=None) -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # jobs that are running end too
     with _only_one(study):
-        failed = plan.run()
-        report = write_results(study, [job for job in jobs if job.kind == "system" and plan.is_done(job)])
+        try:
+            failed = plan.run()
+        finally:  # of a study that is interrupted too
+            report = write_results(study, [job for job in jobs if job.kind == "system" and plan.is_done(job)])
     if report is not None:
         print(report.read_text(encoding="utf-8"), end="")
     if failed:

@@ -195,6 +195,22 @@ def test_a_killed_study_takes_its_jobs_with_it_and_goes_on(recipe):
     assert len(set(done)) == 11 and len(done) <= 11 + (begun - before) and before < 11
 
 
+def test_an_interrupted_study_reports_what_is_finished(recipe):
+    configure(grid={**STUDY["grid"], "system": ["generated"]})
+    Path("slow").write_text("0.5")
+    process = start()
+    while not (Path("calls").exists() and "end 12" in Path("calls").read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)  # until it is known to be done
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    assert_nobody_works()
+    report = Path("exp/study/report/study.md").read_text()
+    assert "|none|" in report and "of 5 systems are not finished" in report
+
+
 def test_two_at_once_and_wrong_options(recipe, monkeypatch):
     configure(grid={"system": ["none"]})
     Path("slow").write_text("3")
