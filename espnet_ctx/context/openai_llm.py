@@ -51,6 +51,8 @@ class OpenAILLM(LLM):
                 f"--llm_backend openai needs the server's address: --llm_conf base_url=http://<host>:<port>/v1, or {URL}; "
                 f"got '{base_url or ''}'"
             )
+        if urlsplit(base_url).password:
+            raise UserError(f"--llm_conf base_url holds a password, which logs would show: put a key into the variable {KEY}")
         if api not in APIS:
             raise UserError(f"--llm_conf api={api}: must be one of {', '.join(APIS)}")
         if requests_per_minute is not None and requests_per_minute <= 0:

@@ -148,6 +148,7 @@ def test_no_server_and_wrong_options(monkeypatch):
     for conf, message in (
         ({}, "needs the server's address"),
         ({"base_url": "localhost:8000"}, "needs the server's address"),
+        ({"base_url": "http://me:secret@x/v1"}, "base_url holds a password, which logs would show: put a key into"),
         ({"base_url": "http://x/v1", "api": "images"}, "must be one of chat, completions"),
         ({"base_url": "http://x/v1", "requests_per_minute": 0}, "requests_per_minute=0"),
         ({"base_url": "http://x/v1", "tries": 0}, "tries=0"),
