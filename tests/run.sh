@@ -21,5 +21,5 @@ tests=(python3 -m pytest -q -n 2 --durations 10)
 tier "lint (Python)" ruff check .
 tier "lint (shell)" shellcheck -x "${scripts[@]}"
 tier "unit tests" "${tests[@]}" --dist worksteal -m "not recipe"
-# recipes share what a module has made
-[ "${1:-}" = unit ] || tier "recipe tests" "${tests[@]}" --dist loadscope -m recipe
+# recipes share what a module or a class has made
+[ "${1:-}" = unit ] || tier "recipe tests" "${tests[@]}" --dist loadscope -m recipe tests/recipes

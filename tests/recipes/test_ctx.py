@@ -14,7 +14,7 @@ import soundfile
 import yaml
 
 from espnet_ctx.files import read_table, write_table
-from tests.recipes.tiny import FS, SETS, Recipe, make_llm
+from tests.recipes.tiny import FS, SETS, Recipe, use_python
 
 pytestmark = [pytest.mark.recipe, pytest.mark.timeout(1800)]
 
@@ -22,26 +22,18 @@ CONTEXT = "topic_n2_llm_minilm_mean"
 
 
 @pytest.fixture
-def recipe(tmp_path, upstream_dir):
-    return Recipe(tmp_path, upstream_dir())
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, upstream_dir):
-    """The system `aware` from stage 1 to 15, undisturbed."""
-    recipe = Recipe(tmp_path_factory.mktemp("finished"), upstream_dir())
-    llm = make_llm(tmp_path_factory.mktemp("shared") / "llm")
-    recipe.options = ["--context", "aware", "--llm", str(llm), "--num_prev", "2", "--asr_tag", "aware"]
-    done = recipe.run(*recipe.options)
-    assert done.returncode == 0, done.stdout
-    recipe.said = done.stdout
+def recipe(tmp_path, upstream_dir, warm):
+    recipe = Recipe(tmp_path, upstream_dir())
+    use_python(recipe.folder, warm)
     return recipe
 
 
 @pytest.fixture
-def copy(finished, tmp_path):
+def copy(finished, tmp_path, warm):
     """A copy of the finished recipe, to go on from."""
-    return finished.copy(tmp_path / "copy")
+    copy = finished.copy(tmp_path / "copy")
+    use_python(copy.folder, warm)
+    return copy
 
 
 class TestFinished:
@@ -78,11 +70,11 @@ class TestFinished:
         assert "--context aware" in script
         assert '--stage 10 "$@"' in script
 
-    def test_an_unchanged_run_is_quick_and_touches_nothing(self, finished):
+    def test_an_unchanged_run_is_quick_and_touches_nothing(self, copy):
         kept = ["data", "dump", "exp"]
-        times = {path: path.stat().st_mtime_ns for name in kept for path in (finished.folder / name).rglob("*.*")}
+        times = {path: path.stat().st_mtime_ns for name in kept for path in (copy.folder / name).rglob("*.*")}
         begin = time.monotonic()
-        done = finished.run(*finished.options)
+        done = copy.run(*copy.options)
         seconds = time.monotonic() - begin
         assert done.returncode == 0, done.stdout
         assert seconds < 30
@@ -90,25 +82,25 @@ class TestFinished:
         assert {path for path in changed if "/data/" not in path and not path.endswith("run.sh")} == set()
         assert "started..." not in done.stdout
 
-    def test_a_lost_result_is_made_again_and_nothing_else(self, finished):
-        exp = finished.folder / "exp/asr_aware"
+    def test_a_lost_result_is_made_again_and_nothing_else(self, copy):
+        exp = copy.folder / "exp/asr_aware"
         scored = exp / "decode_ctc_asr_model_valid.loss.ave/test/score_wer/result.txt"
         before = scored.read_text()
         trained = (exp / "config.yaml").stat().st_mtime_ns
         scored.unlink()
-        done = finished.run(*finished.options, "--stage", "11", "--stop_stage", "12")
+        done = copy.run(*copy.options, "--stage", "11", "--stop_stage", "12")
         assert done.returncode == 0, done.stdout
         assert scored.read_text() == before
         assert (exp / "config.yaml").stat().st_mtime_ns == trained
         assert "Decoding test started" not in done.stdout
 
-    def test_espnet_decodes_and_its_hypotheses_are_scored(self, finished):
-        done = finished.run(
-            *finished.options, "--decoder", "espnet", "--inference_nj", "1", "--stage", "11", "--stop_stage", "12"
+    def test_espnet_decodes_and_its_hypotheses_are_scored(self, copy):
+        done = copy.run(
+            *copy.options, "--decoder", "espnet", "--inference_nj", "1", "--stage", "11", "--stop_stage", "12"
         )
         assert done.returncode == 0, done.stdout
-        decoded = finished.folder / "exp/asr_aware/decode_espnet_asr_model_valid.loss.ave/test"
-        assert read_table(decoded / "text").keys() == read_table(finished.folder / "data/test/text").keys()
+        decoded = copy.folder / "exp/asr_aware/decode_espnet_asr_model_valid.loss.ave/test"
+        assert read_table(decoded / "text").keys() == read_table(copy.folder / "data/test/text").keys()
 
 
 class TestNgram:

@@ -12,7 +12,6 @@ import kaldiio
 import pytest
 
 from espnet_ctx.files import read_table
-from tests.checkpoints import make_upstream
 from tests.recipes.tiny import ROOT, SETS, Recipe, make_llm
 
 CHECKOUT = Path(os.environ.get("ESPNET_ROOT") or "/nonexistent").resolve()
@@ -76,6 +75,8 @@ def commands_of_readme() -> str:
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """A recipe laid out as ESPnet's are, after the README's commands; `said` is what they printed."""
+    from tests.checkpoints import make_upstream  # loads torch
+
     folder = tmp_path_factory.mktemp("checkout")
     recipe = Recipe(folder, make_upstream("hubert-base", folder / "upstream"))
     make_llm(folder / "llm")

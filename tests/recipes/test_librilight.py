@@ -7,7 +7,7 @@ import yaml
 
 from espnet_ctx.bin.merge_config import merge, read_config
 from espnet_ctx.files import read_table, write_table
-from tests.recipes.tiny import ROOT, SMALL
+from tests.recipes.tiny import ROOT, SMALL, use_python
 
 CORPUS = ROOT.parent / "shared/data/librispeech-dev-clean-mp3/LibriSpeech/dev-clean"
 pytestmark = [pytest.mark.recipe, pytest.mark.timeout(1800)]
@@ -27,7 +27,7 @@ def put(chapter, numbers, folder):
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def recipe(tmp_path, warm):
     """The recipe's folder in a repository of links, and the corpora."""
     if not CORPUS.exists():
         pytest.skip("../shared/data/librispeech-dev-clean-mp3 is not there")
@@ -48,6 +48,7 @@ def recipe(tmp_path):
     (folder / "local").symlink_to(ROOT / "egs2/librilight/asr1/local")
     for name in ("path.sh", "cmd.sh", "utils"):
         (folder / name).symlink_to(ROOT / name)
+    use_python(folder, warm)
     (folder / "conf").mkdir()
     (folder / "conf/context").symlink_to(ROOT / "conf/context")
     train_conf = merge(read_config(ROOT / "conf/train_asr.yaml"), SMALL)

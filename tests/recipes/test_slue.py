@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from espnet_ctx.files import read_table
+from tests.recipes.tiny import use_python
 from tests.recipes_data.recipe import ROOT, SHARED
 from tests.recipes_data.voiced_voxceleb import make_split
 
@@ -22,13 +23,14 @@ SMALL = {
 }
 
 
-def run(tmp_path, corpus, task, *options):
+def run(tmp_path, warm, corpus, task, *options):
     """Run a recipe in a copy of its folder that shares everything with the repository but what it makes."""
     recipe = tmp_path / "egs2" / corpus / task
     recipe.mkdir(parents=True)
     (tmp_path / "egs2/TEMPLATE").symlink_to(ROOT / "egs2/TEMPLATE")
     for name in ("run.sh", "local", "conf", "utils", "cmd.sh", "path.sh"):
         (recipe / name).symlink_to(ROOT / "egs2" / corpus / task / name)
+    use_python(recipe, warm)
     (recipe / "small.yaml").write_text(yaml.safe_dump(SMALL))
     done = subprocess.run(
         ["./run.sh", "--nj", "1", *options], cwd=recipe, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1700
@@ -37,12 +39,12 @@ def run(tmp_path, corpus, task, *options):
     return recipe, done.stdout
 
 
-def test_named_entities_of_voxpopuli(tmp_path, upstream_dir):
+def test_named_entities_of_voxpopuli(tmp_path, upstream_dir, warm):
     release = SHARED / "slue-voxpopuli-sub"
     if not release.exists():
         pytest.skip("../shared/data/slue-voxpopuli-sub is not there")
     recipe, said = run(
-        tmp_path, "slue_voxpopuli", "slu1", "--local_data_opts", f"--slue_dir {release}", "--slu_overlay", "small.yaml",
+        tmp_path, warm, "slue_voxpopuli", "slu1", "--local_data_opts", f"--slue_dir {release}", "--slu_overlay", "small.yaml",
         "--context", "prev_text", "--slu_tag", "prev_text", "--upstream", str(upstream_dir())
     )  # fmt: skip
     decoded = recipe / "exp/slu_prev_text/decode_ctc_slu_model_valid.loss.ave"
@@ -68,7 +70,7 @@ def choose(source, folder, split, utterances):
     return len(kept)
 
 
-def test_sentiment_of_voxceleb(tmp_path, upstream_dir):
+def test_sentiment_of_voxceleb(tmp_path, upstream_dir, warm):
     source = SHARED / "slue-voxceleb-text"
     if not source.exists():
         pytest.skip("../shared/data/slue-voxceleb-text is not there")
@@ -79,7 +81,7 @@ def test_sentiment_of_voxceleb(tmp_path, upstream_dir):
     for split, num in {**sizes, "test": 6}.items():
         make_split(texts, release, split, num)
     recipe, said = run(
-        tmp_path, "slue_voxceleb", "cls1", "--local_data_opts", f"--slue_dir {release}", "--cls_overlay", "small.yaml",
+        tmp_path, warm, "slue_voxceleb", "cls1", "--local_data_opts", f"--slue_dir {release}", "--cls_overlay", "small.yaml",
         "--context", "prev_text", "--cls_tag", "prev_text", "--upstream", str(upstream_dir())
     )  # fmt: skip
     assert any(previous != "-" for previous in read_table(recipe / "data/train/utt2prev").values())

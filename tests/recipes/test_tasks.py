@@ -7,14 +7,16 @@ import yaml
 
 from espnet_ctx.files import read_table
 from espnet_ctx.scoring.slue_text import parse_entities
-from tests.recipes.tiny import CLASSES, SETS, Recipe, make_llm
+from tests.recipes.tiny import CLASSES, SETS, Recipe, make_llm, use_python
 
 pytestmark = [pytest.mark.recipe, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
-def recipe(tmp_path, upstream_dir):
-    return Recipe(tmp_path, upstream_dir())
+def recipe(tmp_path, upstream_dir, warm):
+    recipe = Recipe(tmp_path, upstream_dir())
+    use_python(recipe.folder, warm)
+    return recipe
 
 
 def run(recipe, *options):

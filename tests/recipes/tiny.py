@@ -88,6 +88,12 @@ def make_llm(folder: Path) -> Path:
     return folder
 
 
+def use_python(recipe: Path, python: Path) -> None:
+    """Have the stages of the recipe in a folder start the `python3` in another."""
+    (recipe / "path.sh").unlink()
+    (recipe / "path.sh").write_text(f'. {ROOT}/path.sh\nexport PATH="{python}:${{PATH}}"\n')
+
+
 class Recipe:
     """A recipe directory whose stages can be run, interrupted and looked at."""
 
@@ -125,12 +131,7 @@ class Recipe:
     def run(self, *options: str) -> subprocess.CompletedProcess:
         """Run ctx.sh to its end; output and errors come back together in `stdout`."""
         return subprocess.run(
-            self.command(*options),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
+            self.command(*options), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def kill_when(self, ready: Callable[[], bool], *options: str) -> bool:
