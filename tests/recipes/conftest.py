@@ -37,8 +37,8 @@ def finished(tmp_path_factory):
 def _finish(folder):
     from tests.checkpoints import make_upstream  # loads torch
 
-    folder.mkdir()
-    recipe = Recipe(folder, make_upstream("hubert-base", folder / "upstream"))
+    (folder / "recipe").mkdir(parents=True)
+    recipe = Recipe(folder / "recipe", make_upstream("hubert-base", folder / "upstream"))
     llm = make_llm(folder / "llm")
     recipe.options = ["--context", "aware", "--llm", str(llm), "--num_prev", "2", "--asr_tag", "aware"]
     done = recipe.run(*recipe.options)

@@ -1,8 +1,10 @@
 """ctx.sh from end to end on a tiny recipe: results, second runs, interruptions, bad input."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ import soundfile
 import yaml
 
 from espnet_ctx.files import read_table, write_table
+from tests.recipes import stub_lmplz
 from tests.recipes.tiny import FS, SETS, Recipe, use_python
 
 pytestmark = [pytest.mark.recipe, pytest.mark.timeout(1800)]
@@ -104,6 +107,16 @@ class TestFinished:
 
 
 class TestNgram:
+    @pytest.fixture(autouse=True)
+    def lmplz(self, tmp_path, monkeypatch):
+        """A stand-in where it is not installed: stage 5 would build it, for minutes and from the network."""
+        if shutil.which("lmplz") is None:
+            program = tmp_path / "bin/lmplz"
+            program.parent.mkdir()
+            program.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} {Path(stub_lmplz.__file__).resolve()} "$@"\n')
+            program.chmod(0o755)
+            monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
     def test_it_is_made_searched_with_and_packed(self, copy):
         options = [*copy.options, "--use_ngram", "true", "--ngram_num", "3", "--inference_args", "--beam_size 5"]
         done = copy.run(*options, "--stage", "5", "--stop_stage", "5")
