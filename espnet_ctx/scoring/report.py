@@ -74,7 +74,9 @@ class Run(NamedTuple):
 
 
 def find_runs(exp, task: str = "asr") -> list[Run]:
-    """Find every decoded and scored set of a task ("asr", "slu" or "cls") below `exp`.
+    """Find every decoded and scored set of a task ("asr", "slu" or "cls") in `exp` and in its folders seed*.
+
+    What lies deeper or elsewhere is another experiment's: a study's, or a training that was moved aside.
 
     Raises:
         UserError: there is none.
@@ -82,9 +84,9 @@ def find_runs(exp, task: str = "asr") -> list[Run]:
     exp = Path(exp)
     runs = []
     for system, results in find_results(exp).items():
-        if not system.name.startswith(f"{task}_"):
+        seed = str(system.parent.relative_to(exp)).removeprefix(".")
+        if not system.name.startswith(f"{task}_") or (seed and not (seed.startswith("seed") and "/" not in seed)):
             continue
-        seed = "" if system.parent == exp else str(system.parent.relative_to(exp))
         for folder in sorted({result.parent.parent for result in results}):
             decoding, test_context = split_decoding(folder.parent.name)
             dataset = str(folder.parent.with_name(decoding).relative_to(system) / folder.name)
