@@ -1,5 +1,6 @@
 """The memory of a session: what the student has made of the utterances so far, as context for the next."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ class State(NamedTuple):
     weight: torch.Tensor  # (S,) float: how many utterances `values` holds, the older ones decayed
 
 
-class SessionMemory(nn.Module):
+class SessionMemory(nn.Module, ABC):
     """From the students' outputs of a session's utterances to the context of the next one.
 
     `state = update(state, predicted)` after each utterance; `read(state)` before the next. A new session has no
@@ -32,21 +33,21 @@ class SessionMemory(nn.Module):
         self.context_dim, self.num_tokens = context_dim, num_tokens
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Of one session's values."""
-        raise NotImplementedError
 
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
         """The state of new sessions."""
         return State(torch.zeros(batch, *self.shape, device=device), torch.zeros(batch, device=device))
 
+    @abstractmethod
     def read(self, state: State) -> Context:
         """The context of the next utterance of each session, (S, L, C) and (S, L)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, state: State, predicted: torch.Tensor) -> State:
         """Take in the student's output of one utterance of each session, Ê (S, K, C)."""
-        raise NotImplementedError
 
 
 class MeanMemory(SessionMemory):
