@@ -28,8 +28,7 @@ WORDS_PER_MINUTE = (150, 180)
 SEED = 20261120
 RAREST_TOPIC_WORD = 20
 SLOT = re.compile(r"\{(\w+?)(\d?)\}")
-MOODS = {"positive": "Positive", "negative": "Negative", "neutral": "Neutral"}
-MOOD_WEIGHTS = (2, 2, 1)
+MOODS = {"positive": 2, "negative": 2, "neutral": 1}  # how often words of each are drawn
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class TalkWriter:
             word = self.draw(topic, self.topics[topic][slot], said)
             return word, self.names["homophone"].get(word), 0
         if slot == "mood":
-            return self.draw("mood", self.names[self.rng.choices(list(MOODS), MOOD_WEIGHTS)[0]], said), None, 0
+            return self.draw("mood", self.names[self.rng.choices(list(MOODS), MOODS.values())[0]], said), None, 0
         if slot == "person":
             first = self.draw("first", self.names["first"], said)
             full = self.rng.random() < 0.4
@@ -121,8 +120,13 @@ class TalkWriter:
             if slot:
                 said += tuple(words.split())
             text += words + " "
-        mood = next((label for name, label in MOODS.items() if set(said) & set(self.names[name])), "Neutral")
-        return text.rstrip(), tuple(entities), mood
+        return text.rstrip(), tuple(entities), self.sentiment(said)
+
+    def sentiment(self, said: tuple[str, ...]) -> str:
+        """Positive when more of the words please than displease, Negative when fewer do, else Neutral."""
+        moods = self.names["homophone_mood"]
+        balance = sum((w in self.names["positive"]) - (w in self.names["negative"]) + moods.get(w, 0) for w in said)
+        return ("Neutral", "Positive", "Negative")[(balance > 0) - (balance < 0)]
 
     def talk(self, talk: str, topic: str, voice: Voice, length: int) -> list[Utterance]:
         """An opening, then as many rich as sparse sentences, one of each in every two."""

@@ -105,6 +105,19 @@ def test_entities_and_sentiment(talks):
     assert min(moods[m] for m in ("Positive", "Negative", "Neutral")) > 100
 
 
+def test_sentiment_is_the_balance_of_the_words(talks, homophones):
+    names = generate.load_yaml("names.yaml")
+    moods = names["homophone_mood"]
+    assert set(moods) < homophones and set(moods.values()) == {1, -1}
+    label = {(u.text): u.sentiment for u in talks["test"]}
+    for text, sentiment in label.items():
+        words = text.split()
+        pleases = sum(w in names["positive"] or moods.get(w) == 1 for w in words)
+        displeases = sum(w in names["negative"] or moods.get(w) == -1 for w in words)
+        expected = "Positive" if pleases > displeases else "Negative" if displeases > pleases else "Neutral"
+        assert sentiment == expected, text
+
+
 def test_previous_utterances_form_one_chain_per_talk(talks):
     for before, u in zip(talks["valid"], talks["valid"][1:]):
         assert u.prev == (before.utt if u.utt.split("-")[1] == before.utt.split("-")[1] else "-")
