@@ -12,6 +12,7 @@ import torch
 from espnet2.train.trainer import Trainer
 
 from espnet_ctx.files import whole_file
+from espnet_ctx.nn.precision import has_bfloat16
 
 
 class ContextTrainer(Trainer):
@@ -19,7 +20,7 @@ class ContextTrainer(Trainer):
 
     Files written by `torch.save` appear whole or not at all, and a run killed between the files of one
     epoch repairs them when it resumes: ESPnet writes `checkpoint.pth` in place and the epoch's other
-    files after it. With `use_amp: true` and no GPU, the encoder runs under bf16 autocast.
+    files after it. With `use_amp: true` and no GPU, the encoder runs under bf16 autocast if the processor has bf16.
     """
 
     @classmethod
@@ -30,7 +31,10 @@ class ContextTrainer(Trainer):
         if trainer_options.use_amp and trainer_options.ngpu == 0:
             # ESPnet's own autocast and gradient scaler are for CUDA
             trainer_options = dataclasses.replace(trainer_options, use_amp=False)
-            model.encoder.forward = torch.autocast("cpu", torch.bfloat16)(model.encoder.forward)
+            if has_bfloat16():
+                model.encoder.forward = torch.autocast("cpu", torch.bfloat16)(model.encoder.forward)
+            else:
+                logging.warning("use_amp: this processor has no bf16, so that training stays in single precision")
         with whole_saves():
             super().run(
                 model=model,

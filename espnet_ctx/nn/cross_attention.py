@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 
 class Context(NamedTuple):
@@ -60,10 +61,11 @@ class CrossAttention(nn.Module):
         self.dropout = dropout
         self.norm = nn.LayerNorm(dim)
         self.context_norm = nn.LayerNorm(context_dim)
-        self.query = nn.Linear(dim, dim)
+        # of a kind that dynamic quantisation leaves alone: their weights go into the keys and values
+        self.query = NonDynamicallyQuantizableLinear(dim, dim)
         self.key_value = nn.Linear(context_dim, 2 * dim)
         self.null_key_value = nn.Parameter(torch.randn(1, 1, 2 * dim) * dim**-0.5)
-        self.out = nn.Linear(dim, dim)
+        self.out = NonDynamicallyQuantizableLinear(dim, dim)
         self.gate = nn.Parameter(torch.tensor(float(gate_init)))
 
     def forward(
@@ -80,19 +82,29 @@ class CrossAttention(nn.Module):
             Z' (B, T, D), and what was added to Z (B, T, D).
         """
         batch, _, dim = frames.shape
-        keys_values = self.null_key_value.expand(batch, 1, 2 * dim)
-        if context is not None:
-            context = context.masked_fill(~mask.unsqueeze(-1), 0.0)  # padding may hold anything
-            projected = self.key_value(self.context_norm(context.to(frames.dtype)))
-            keys_values = torch.cat([keys_values.to(projected.dtype), projected], 1)
-            mask = F.pad(mask, (1, 0), value=True)
-        heads = (batch, -1, self.num_heads, dim // self.num_heads)
-        key, value = (x.reshape(heads).transpose(1, 2) for x in keys_values.chunk(2, -1))
-        query = self.query(self.norm(frames)).view(heads).transpose(1, 2)
-        scores = query @ key.transpose(-1, -2).to(query.dtype) * (dim // self.num_heads) ** -0.5
-        if context is not None:
-            scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        attended = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, -1, dim)
-        added = self.gate * self.out(attended)
+        null_key, null_value = self.null_key_value.chunk(2, -1)
+        added = self.gate * self.out(null_value).to(frames.dtype)  # (1, 1, D)
+        if context is None:
+            added = added.expand_as(frames)
+            return frames + added, added
+        context = context.masked_fill(~mask.unsqueeze(-1), 0.0)  # padding may hold anything
+        key, value = self.key_value(self.context_norm(context.to(frames.dtype))).chunk(2, -1)
+        # what there is too little attention left for goes to the null value: a context row adds its difference to that
+        value = self._by_head(value - null_value)  # (H, B * L, E)
+        key = self._by_head(torch.cat([null_key.expand(batch, 1, dim).to(key.dtype), key], 1))  # (H, B * (1 + L), E)
+        key = key * key.size(-1) ** -0.5
+        # there are fewer keys than frames: the keys, not the frames, go through the projections of queries and outputs
+        heads = (self.num_heads, batch, -1)
+        bias = (key @ self.query.bias.view(self.num_heads, -1, 1)).view(heads).transpose(0, 1)  # (B, H, 1 + L)
+        bias = bias.masked_fill(~F.pad(mask, (1, 0), value=True).unsqueeze(1), float("-inf"))
+        key = (key @ self.query.weight.view(self.num_heads, -1, dim)).view(*heads, dim).transpose(0, 1)  # (B, H, 1 + L, D)
+        value = (value @ self.out.weight.view(dim, self.num_heads, -1).permute(1, 2, 0)).view(*heads, dim).transpose(0, 1)
+        scores = torch.baddbmm(bias.flatten(1).unsqueeze(-1), key.flatten(1, 2), self.norm(frames).transpose(1, 2))
+        weights = scores.unflatten(1, bias.shape[1:]).softmax(2)[:, :, 1:].flatten(1, 2)  # (B, H * L, T)
+        weights = F.dropout(weights, self.dropout, self.training).transpose(1, 2)
+        added = torch.baddbmm(added, weights, (self.gate * value).flatten(1, 2).to(weights.dtype))
         return frames + added, added
+
+    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) -> (H, B * L, E)."""
+        return x.reshape(-1, self.num_heads, x.size(-1) // self.num_heads).transpose(0, 1)

@@ -31,7 +31,7 @@ def test_padded_batch_equals_transformers_on_each_utterance_alone(name, upstream
         expected = alone.last_hidden_state[0]
         assert expected.size(0) - n == (1 if name == "wav2vec2-bert" and expected.size(0) != n else 0)
         # transformers normalises the filter bank in single precision, we in double
-        assert (frames[i, :n] - expected[:n]).abs().max() < (1e-5 if name != "wav2vec2-bert" else 5e-5)
+        assert (frames[i, :n] - expected[:n]).abs().max() < (2e-5 if name != "wav2vec2-bert" else 5e-5)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2-base", "wav2vec2-large", "data2vec-audio"])
