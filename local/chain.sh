@@ -9,7 +9,9 @@ expdir=exp dumpdir=dump
 ctx() {  # <context> <option>...
     local/ctx.sh --task "${task:-asr}" --context "$1" --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" "${@:2}"
 }
-base() { ctx none --asr_tag base "$@"; }
+base() { task=asr ctx none --asr_tag base "$@"; }  # recognises speech; every system of every task starts from its encoder
 system() {  # <context> <tag> <option>...: trains on from the context-free base, all with the same budget
-    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${expdir}/${task:-asr}_base/valid.loss.ave.pth" "${@:3}"
+    local init=${expdir}/asr_base/valid.loss.ave.pth
+    [ "${task:-asr}" = asr ] || init+=:encoder:encoder  # the rest says other things
+    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${init}" "${@:3}"
 }

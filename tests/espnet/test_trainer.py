@@ -1,4 +1,6 @@
+import dataclasses
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,3 +39,30 @@ def test_a_kill_between_the_files_of_an_epoch_is_repaired(tmp_path):
     assert torch.load(tmp_path / "3epoch.pth", weights_only=True)["w"].tolist() == [1, 1]
     assert os.readlink(tmp_path / "latest.pth") == "3epoch.pth"
     assert os.readlink(tmp_path / "valid.loss.best.pth") == "2epoch.pth"
+
+
+class AutocastProbe(torch.nn.Module):
+    def forward(self):
+        return torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+@pytest.mark.parametrize("ngpu", [0, 1])
+@pytest.mark.parametrize("use_amp", [True, False])
+def test_the_cpu_trains_in_bf16_where_it_has_it(monkeypatch, caplog, has_bf16, ngpu, use_amp):
+    from espnet2.train.trainer import Trainer, TrainerOptions
+
+    from espnet_ctx.espnet import trainer
+
+    seen = {}
+    monkeypatch.setattr(Trainer, "run", classmethod(lambda cls, **kwargs: seen.update(kwargs)))
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda: has_bf16)
+    fields = {field.name: None for field in dataclasses.fields(TrainerOptions)}
+    options = TrainerOptions(**{**fields, "ngpu": ngpu, "use_amp": use_amp})
+    model = torch.nn.Module()
+    model.encoder = AutocastProbe()
+    distributed = SimpleNamespace(dist_rank=None)
+    trainer.ContextTrainer.run(model, [], [], options, distributed)
+    assert model.encoder() == (use_amp and ngpu == 0 and has_bf16)
+    assert seen["trainer_options"].use_amp == (use_amp and ngpu == 1)  # ESPnet's own is for GPUs
+    assert ("stays in single precision" in caplog.text) == (use_amp and ngpu == 0 and not has_bf16)

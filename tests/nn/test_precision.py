@@ -1,8 +1,11 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from espnet_ctx.nn import Upstream
-from espnet_ctx.nn.precision import keep_single_precision
+from espnet_ctx.nn.precision import has_bfloat16, keep_single_precision
 
 
 class Convolution(torch.nn.Conv1d):
@@ -23,6 +26,12 @@ def test_a_convolution_is_right_under_autocast(groups):
         assert conv(x.bfloat16()).dtype == (torch.float32 if kept else torch.bfloat16)
         assert torch.is_autocast_enabled("cpu")
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo to compare with")
+def test_whether_the_processor_has_bf16_is_what_the_system_says():
+    says = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].split()
+    assert has_bfloat16() == (not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(says))
 
 
 class WrongInBf16(torch.nn.Linear):

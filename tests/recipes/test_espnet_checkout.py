@@ -146,7 +146,7 @@ def test_training_is_taught_by_the_context_of_each_utterance(recipe, packed, mon
     assert "loss_context=" in train and "context_cosine=" in train
     ours, negated = packed["losses"]
     assert ours + negated == pytest.approx(2, abs=1e-4)  # 1 - cosine
-    assert abs(reported - ours) < 0.1 * abs(reported - negated)  # training ran under bf16 autocast
+    assert abs(reported - ours) < 0.1 * abs(reported - negated)  # training may have run under bf16 autocast
 
 
 def test_every_utterance_is_decoded_and_scored(recipe):
