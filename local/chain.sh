@@ -11,7 +11,7 @@ ctx() {  # <context> <option>...
 }
 base() { task=asr ctx none --asr_tag base "$@"; }  # recognises speech; every system of every task starts from its encoder
 system() {  # <context> <tag> <option>...: trains on from the context-free base, all with the same budget
-    local init=${expdir}/asr_base/valid.loss.ave.pth
-    [ "${task:-asr}" = asr ] || init+=:encoder:encoder  # the rest says other things
-    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${init}" "${@:3}"
+    local overlay=conf/finetune_asr.yaml init=${expdir}/asr_base/valid.loss.ave.pth
+    [ "${task:-asr}" = asr ] || { overlay+=" conf/finetune_head.yaml"; init+=:encoder:encoder; }
+    ctx "$1" --asr_tag "$2" --asr_overlay "${overlay}" --init_param "${init}" "${@:3}"
 }

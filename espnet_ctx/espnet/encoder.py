@@ -68,7 +68,7 @@ class ContextSSLEncoder(AbsEncoder):
         self._given: Optional[Context] = None
         self._state: Optional[State] = None
         self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass
-        self.residual: Optional[torch.Tensor] = None  # ||added|| / ||Z|| of the last forward pass
+        self.residual: Optional[torch.Tensor] = None  # ||Z' - Z|| / ||Z|| of the last forward pass
 
     def output_size(self) -> int:
         """D."""
@@ -120,10 +120,11 @@ class ContextSSLEncoder(AbsEncoder):
                 frame_mask = length_mask(self.upstream.output_lengths(ilens), frames.size(1))
             if place == 0:
                 fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
-            out, added = self.injection.attentions[place](frames, *(fed or (None, None)))
-            valid = frame_mask.unsqueeze(-1)
-            with torch.no_grad():
-                self.residual = (added * valid).norm() / (frames * valid).norm()
+            out = self.injection.attentions[place](frames, *(fed or (None, None)))
+            if not torch.is_inference_mode_enabled():  # the log tells it
+                with torch.no_grad():
+                    valid = frame_mask.unsqueeze(-1)
+                    self.residual = ((out - frames) * valid).norm() / (frames * valid).norm()
             return out
 
         hooks = {number: _at(inject, place) for place, number in enumerate(self.injection.after_layers)}

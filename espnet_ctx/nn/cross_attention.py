@@ -68,9 +68,7 @@ class CrossAttention(nn.Module):
         self.out = NonDynamicallyQuantizableLinear(dim, dim)
         self.gate = nn.Parameter(torch.tensor(float(gate_init)))
 
-    def forward(
-        self, frames: torch.Tensor, context: torch.Tensor | None, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, frames: torch.Tensor, context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
         """Attend.
 
         Args:
@@ -79,17 +77,16 @@ class CrossAttention(nn.Module):
             mask: (B, L) bool, True where a context row is there; None together with `context`.
 
         Returns:
-            Z' (B, T, D), and what was added to Z (B, T, D).
+            Z' (B, T, D).
         """
         batch, _, dim = frames.shape
         null_key, null_value = self.null_key_value.chunk(2, -1)
-        added = self.gate * self.out(null_value).to(frames.dtype)  # (1, 1, D)
+        absent = frames + self.gate * self.out(null_value)
         if context is None:
-            added = added.expand_as(frames)
-            return frames + added, added
+            return absent
         context = context.masked_fill(~mask.unsqueeze(-1), 0.0)  # padding may hold anything
         key, value = self.key_value(self.context_norm(context.to(frames.dtype))).chunk(2, -1)
-        # what there is too little attention left for goes to the null value: a context row adds its difference to that
+        # the weights sum to 1: a context row adds what makes its value differ from the null value
         value = self._by_head(value - null_value)  # (H, B * L, E)
         key = self._by_head(torch.cat([null_key.expand(batch, 1, dim).to(key.dtype), key], 1))  # (H, B * (1 + L), E)
         key = key * key.size(-1) ** -0.5
@@ -102,8 +99,7 @@ class CrossAttention(nn.Module):
         scores = torch.baddbmm(bias.flatten(1).unsqueeze(-1), key.flatten(1, 2), self.norm(frames).transpose(1, 2))
         weights = scores.unflatten(1, bias.shape[1:]).softmax(2)[:, :, 1:].flatten(1, 2)  # (B, H * L, T)
         weights = F.dropout(weights, self.dropout, self.training).transpose(1, 2)
-        added = torch.baddbmm(added, weights, (self.gate * value).flatten(1, 2).to(weights.dtype))
-        return frames + added, added
+        return absent + weights @ (self.gate * value).flatten(1, 2).to(weights.dtype)
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (H, B * L, E)."""

@@ -32,8 +32,8 @@ def test_a_context_of_zeros_equals_no_context_bit_for_bit():
     attention = CrossAttention(DIM, CONTEXT_DIM).eval()
     frames, _ = frames_of()
     zeros = torch.zeros(3, 5, CONTEXT_DIM)
-    absent, _ = attention(frames, zeros, context_mask(zeros, torch.tensor([1, 5, 3])))
-    assert torch.equal(absent, attention(frames, None, None)[0])
+    absent = attention(frames, zeros, context_mask(zeros, torch.tensor([1, 5, 3])))
+    assert torch.equal(absent, attention(frames, None, None))
 
 
 def test_padding_rows_of_the_context_change_nothing():
@@ -41,9 +41,9 @@ def test_padding_rows_of_the_context_change_nothing():
     frames, _ = frames_of()
     context, lengths = context_of()
     mask = context_mask(context, lengths)
-    first, _ = attention(frames, context, mask)
+    first = attention(frames, context, mask)
     context[1, 2:], context[2, 1:] = float("nan"), 1e9
-    assert torch.equal(first, attention(frames, context, mask)[0])
+    assert torch.equal(first, attention(frames, context, mask))
 
 
 def test_a_batch_with_context_equals_one_by_one():
@@ -51,10 +51,10 @@ def test_a_batch_with_context_equals_one_by_one():
     frames, _ = frames_of()
     context, lengths = context_of()
     context[1] = 0  # absent
-    together, _ = attention(frames, context, context_mask(context, lengths))
+    together = attention(frames, context, context_mask(context, lengths))
     for i, n in enumerate(lengths):
         rows = context[i : i + 1, :n]
-        alone, _ = attention(frames[i : i + 1], rows, context_mask(rows, lengths[i : i + 1]))
+        alone = attention(frames[i : i + 1], rows, context_mask(rows, lengths[i : i + 1]))
         assert (together[i] - alone[0]).abs().max() < 1e-6
 
 
@@ -62,12 +62,45 @@ def test_one_context_row_is_not_trivially_attended_and_the_gate_scales():
     attention = CrossAttention(DIM, CONTEXT_DIM, gate_init=0.0).eval()
     frames, _ = frames_of()
     context, lengths = context_of((1, 1, 1))
-    out, added = attention(frames, context, context_mask(context, lengths))
-    assert torch.equal(out, frames) and added.abs().max() == 0
+    assert torch.equal(attention(frames, context, context_mask(context, lengths)), frames)
     attention.gate.data.fill_(1.0)
-    added = attention(frames, context, context_mask(context, lengths))[1]
+    added = attention(frames, context, context_mask(context, lengths)) - frames
     # with the null key among the keys, frames differ in how much of the context they take
     assert (added - added.mean(1, keepdim=True)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("num_heads, rows", [(1, (4, 2, 0)), (4, (1, 0, 1)), (2, (3, 5, 2))])
+def test_projecting_the_keys_equals_projecting_the_frames(num_heads, rows):
+    """Against the attention of PyTorch, with the null key among the keys: values and gradients."""
+    torch.manual_seed(4)
+    ours = CrossAttention(DIM, CONTEXT_DIM, num_heads, gate_init=0.7)
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    theirs = torch.nn.MultiheadAttention(DIM, num_heads, batch_first=True)
+    key_value = torch.nn.Parameter(ours.key_value.weight.detach().clone())
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, torch.eye(DIM), torch.eye(DIM)]))
+        theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, torch.zeros(2 * DIM)]))
+        theirs.out_proj.load_state_dict(ours.out.state_dict())
+    frames, _ = frames_of()
+    context, lengths = context_of([max(n, 1) for n in rows])
+    context[[n == 0 for n in rows]] = 0
+    mask = context_mask(context, lengths)
+    projected = torch.nn.functional.linear(ours.context_norm(context), key_value, ours.key_value.bias)
+    keys, values = torch.cat([ours.null_key_value.expand(3, 1, -1), projected], 1).chunk(2, -1)
+    padding = ~torch.nn.functional.pad(mask, (1, 0), value=True)
+    added, _ = theirs(ours.norm(frames), keys, values, key_padding_mask=padding)
+    out, expected = ours(frames, context, mask), frames + ours.gate * added
+    assert (out - expected).abs().max() < 1e-5
+    probe = torch.randn_like(out)
+    (out * probe).sum().backward(inputs=[ours.query.weight, ours.out.weight, ours.key_value.weight])
+    (expected * probe).sum().backward(inputs=[theirs.in_proj_weight, theirs.out_proj.weight, key_value])
+    for mine, other in (
+        (ours.query.weight.grad, theirs.in_proj_weight.grad[:DIM]),
+        (ours.out.weight.grad, theirs.out_proj.weight.grad),
+        (ours.key_value.weight.grad, key_value.grad),
+    ):
+        assert (mine - other).norm() < 1e-5 * other.norm()
 
 
 def test_heads_must_divide_the_width():
