@@ -20,6 +20,7 @@ from pathlib import Path
 
 PARTS = ("greedy", "one_by_one", "espnet", "bfloat16", "int8", "compile", "beam", "session", "silence", "onnx")
 QUIET = 1e-3  # of full scale, -60 dB
+SIDE_BY_SIDE = 8  # sessions
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -127,17 +128,23 @@ def session(args: argparse.Namespace) -> dict:
 
     pairs = ((args.config, args.model), (args.session_config, args.session_model))
     none, kept = (SessionRecognizer.from_files(*pair) for pair in pairs)
-    speech = list(read(args, args.espnet_utts).values())
-    ratios = []
-    for number in range(args.rounds + 1):
-        took = {}
-        for recognizer in (none, kept) if number % 2 else (kept, none):
-            begin = time.perf_counter()
-            for samples in speech:
-                recognizer.recognize(samples)
-            took[recognizer] = time.perf_counter() - begin
-        ratios.append(took[kept] / took[none])
-    return {"ratio": statistics.median(ratios[1:]), "ms": 1000 * took[kept] / len(speech)}
+    speech = sorted(read(args, args.espnet_utts).values(), key=len)
+    result = {}
+    for number_of_sessions in (1, SIDE_BY_SIDE):
+        starts = range(0, len(speech), number_of_sessions)
+        batches = [{str(i): samples for i, samples in enumerate(speech[at : at + number_of_sessions])} for at in starts]
+        ratios = []
+        for number in range(args.rounds + 1):
+            took = dict.fromkeys((none, kept), 0.0)
+            for batch in batches:  # in turn, so that what else the machine does hits both
+                for recognizer in (none, kept) if number % 2 else (kept, none):
+                    begin = time.perf_counter()
+                    recognizer.recognize_batch(batch)
+                    took[recognizer] += time.perf_counter() - begin
+            ratios.append(took[kept] / took[none])
+        ratio, ms = statistics.median(ratios[1:]), 1000 * took[kept] / len(speech)
+        result[number_of_sessions] = {"ratio": ratio, "least": min(ratios[1:]), "most": max(ratios[1:]), "ms": ms}
+    return result
 
 
 def silence(args: argparse.Namespace) -> dict:
@@ -241,7 +248,11 @@ def main() -> None:
         result = results[part] = json.loads(done.stdout.strip().splitlines()[-1])
         memory = f"peak {result['peak_mb']:.0f} MB"
         if part == "session":
-            print(f"session: {result['ratio']:.3f} x the time of none, {result['ms']:.1f} ms an utterance, {memory}", flush=True)
+            for number in ("1", str(SIDE_BY_SIDE)):
+                found = result[number]
+                line = f"session: {number} at a time, {found['ratio']:.3f} x the time of none ({found['least']:.3f} to "
+                line += f"{found['most']:.3f} in {args.rounds} rounds), {found['ms']:.1f} ms an utterance"
+                print(f"{line}, {memory}", flush=True)
             continue
         if part == "silence":
             line = f"silence: words in {result['new']} of {result['utts']} pieces of quiet noise in a new session, "

@@ -68,6 +68,7 @@ class ContextSSLEncoder(AbsEncoder):
         self._given: Optional[Context] = None
         self._state: Optional[State] = None
         self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass
+        self.state: Optional[State] = None  # of the memory after the last forward pass
         self.residual: Optional[torch.Tensor] = None  # ||Z' - Z|| / ||Z|| of the last forward pass
 
     def output_size(self) -> int:
@@ -111,7 +112,7 @@ class ContextSSLEncoder(AbsEncoder):
             return frames.to(speech.dtype), lengths, None
 
         fed: Optional[Context] = None
-        self.predicted = self.residual = None
+        self.predicted = self.state = self.residual = None
 
         def inject(place: int, frames: torch.Tensor) -> torch.Tensor:
             nonlocal fed
@@ -119,7 +120,7 @@ class ContextSSLEncoder(AbsEncoder):
             if ilens is not None:
                 frame_mask = length_mask(self.upstream.output_lengths(ilens), frames.size(1))
             if place == 0:
-                fed, self.predicted = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
+                fed, self.predicted, self.state = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
             out = self.injection.attentions[place](frames, *(fed or (None, None)))
             if not torch.is_inference_mode_enabled():  # the log tells it
                 with torch.no_grad():

@@ -76,7 +76,7 @@ class TrainedModel:
         after: list[State] = []
         with torch.inference_mode(), self.model.encoder.given(None, states):
             yield after
-            after.append(self.memory.update(states, self.model.encoder.predicted))
+            after.append(self.model.encoder.state)
 
     @property
     def context_dim(self) -> int | None:

@@ -43,8 +43,7 @@ class EncoderCTC(torch.nn.Module):
         memory = self.encoder.memory
         with self.encoder.given(None, None if memory is None else State(*state)):
             frames, _, _ = self.encoder(speech, None)
-        after = () if memory is None else memory.update(State(*state), self.encoder.predicted)
-        return self.ctc.log_softmax(frames), *after
+        return self.ctc.log_softmax(frames), *(self.encoder.state or ())
 
 
 class OnnxRecognizer:

@@ -1,6 +1,6 @@
 """Which context a speech model gets, and where it enters."""
 
-from typing import Mapping, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import torch
 from torch import nn
@@ -8,6 +8,14 @@ from torch import nn
 from espnet_ctx.nn.cross_attention import Context, CrossAttention, choose
 from espnet_ctx.nn.memory import SessionMemory, State, build_memory
 from espnet_ctx.nn.student import Student
+
+
+class Fed(NamedTuple):
+    """What a batch of utterances is fed, and what comes of it."""
+
+    context: Context | None  # for the cross-attentions
+    predicted: torch.Tensor | None  # Ê (B, K, C); None without a student
+    state: State | None  # of the memory after the utterances; None without one
 
 
 class ContextInjection(nn.Module):
@@ -79,8 +87,8 @@ class ContextInjection(nn.Module):
         given: Context | None,
         updates: int,
         state: State | None = None,
-    ) -> tuple[Context | None, torch.Tensor | None]:
-        """The context to feed for a batch, and the student's output.
+    ) -> Fed:
+        """The context to feed for a batch, the student's output, and the memory after it.
 
         Args:
             frames: (B, T, D) what the first cross-attention gets.
@@ -88,24 +96,22 @@ class ContextInjection(nn.Module):
             given: the given or the teacher's context.
             updates: optimiser updates so far.
             state: of the memory before the utterances; None: all begin a session.
-
-        Returns:
-            The context for the cross-attentions, and Ê (B, K, C) or None without a student.
         """
         if self.training and given is not None and self.context_dropout > 0:
             kept = torch.rand(len(frames), 1, device=frames.device) >= self.context_dropout
             given = Context(given.embeddings, given.mask & kept)
         if self.student is None:
-            return given, None
+            return Fed(given, None, None)
         predicted = self.student(frames, frame_mask)
         if self.memory is not None:
             if state is None:
                 state = self.memory.initial(len(frames), frames.device)
-            recalled = self.memory.read(self.memory.update(state, predicted) if self.current else state)
-            return recalled if given is None else choose(given, recalled, given.mask.any(1)), predicted
+            after = self.memory.update(state, predicted)
+            recalled = self.memory.read(after if self.current else state)
+            return Fed(recalled if given is None else choose(given, recalled, given.mask.any(1)), predicted, after)
         own = Context(predicted, frame_mask.new_ones(predicted.shape[:2]))
         probability = self.teacher_probability(updates)
         if not self.training or given is None or probability == 0:
-            return own, predicted
+            return Fed(own, predicted, None)
         use_own = torch.rand(len(frames), device=frames.device) >= probability
-        return choose(own, given, use_own), predicted
+        return Fed(choose(own, given, use_own), predicted, None)

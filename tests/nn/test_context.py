@@ -218,9 +218,9 @@ def test_teacher_is_fed_in_training_and_the_student_at_inference():
     frames, mask = frames_of()
     context, lengths = context_of()
     given = Context(context, context_mask(context, lengths))
-    fed, predicted = injection.train().fed(frames, mask, given, updates=0)
+    fed, predicted, _ = injection.train().fed(frames, mask, given, updates=0)
     assert fed.mask[:, 0].tolist() == [False] * 3 and torch.equal(fed.mask[:, 1:], given.mask)
-    fed, predicted = injection.eval().fed(frames, mask, given, updates=0)
+    fed, predicted, _ = injection.eval().fed(frames, mask, given, updates=0)
     assert torch.equal(fed.embeddings, predicted) and fed.mask.all()
 
 
@@ -230,13 +230,13 @@ def test_feeding_goes_from_teacher_to_student_over_the_updates():
     given = Context(torch.ones(400, 1, CONTEXT_DIM), torch.ones(400, 1, dtype=torch.bool))
     shares = [injection.fed(frames, mask, given, updates)[0].mask[:, -1].float().mean().item() for updates in (0, 50, 100, 900)]
     assert shares[0] == 1.0 and abs(shares[1] - 0.5) < 0.1
-    own, predicted = injection.fed(frames, mask, given, 900)
+    own, predicted, _ = injection.fed(frames, mask, given, 900)
     assert torch.equal(own.embeddings, predicted)
 
 
 def test_without_a_student_the_given_context_is_fed():
     injection = injection_of()
     frames, mask = frames_of()
-    assert injection.fed(frames, mask, None, 0) == (None, None)
+    assert injection.fed(frames, mask, None, 0) == (None, None, None)
     with pytest.raises(ValueError, match="probability, got 2"):
         injection_of(teacher_feeding=2)

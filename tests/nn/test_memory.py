@@ -137,7 +137,7 @@ def test_who_is_given_nothing_is_fed_the_memory_with_or_without_the_current_utte
     frames, mask = torch.randn(2, 9, 16), length_mask(torch.tensor([9, 4]), 9)
     past = injection.memory.update(injection.memory.initial(2), outputs(2, 1))
     state = State(past.values * torch.tensor([1.0, 0.0]).view(2, 1, 1), torch.tensor([1.0, 0.0]))  # the second begins
-    fed, predicted = injection.fed(frames, mask, None, 0, state)
+    fed, predicted, _ = injection.fed(frames, mask, None, 0, state)
     assert torch.equal(injection.student(frames, mask), predicted)
     said, heard = past.values[0, 0], F.normalize(predicted[:, 0], dim=-1)
     if not current:
@@ -154,10 +154,10 @@ def test_a_given_context_is_fed_in_place_of_the_memory_and_dropped_in_training_o
     injection, n = injection_of(context_dropout=0.25), 4000
     frames, mask = torch.randn(n, 2, 16), torch.ones(n, 2, dtype=torch.bool)
     given = Context(outputs(n, 3), torch.tensor([True, False, True]).repeat(n, 1))
-    fed, _ = injection.eval().fed(frames, mask, given, 0)
+    fed, *_ = injection.eval().fed(frames, mask, given, 0)
     assert torch.equal(fed.embeddings[:, :3], given.embeddings)
     assert (fed.mask == torch.tensor([True, False, True, False])).all()
-    fed, _ = injection.train().fed(frames, mask, given, 0)
+    fed, *_ = injection.train().fed(frames, mask, given, 0)
     assert (fed.mask[:, 0] != fed.mask[:, 3]).all() and fed.mask[:, 3].float().mean().item() == pytest.approx(0.25, abs=0.03)
     # without a memory what is dropped is absent
     plain = ContextInjection(16, C, context_dropout=0.25).train()
