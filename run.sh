@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-task=asr              # slu: named entities; cls: sentiment; their systems start from the encoder of the base, a recogniser
+task=asr              # slu: named entities; cls: sentiment; both start from the encoder of the recogniser, exp/asr_base
 systems="none aware"  # the last one is packed
 seed=1                # another one keeps its experiments in exp/seed<N>
 stage=1
@@ -36,8 +36,8 @@ done
 trap 'trap "" TERM; kill 0; exit 130' INT  # jobs in the background do not hear Ctrl-C
 labelled() { "${@:2}" > >(sed -u "s/^/[$1] /") 2>&1; }
 
+[ "${task}" = asr ] || part 1 10 recogniser "${options[@]}"
 part 1 9 base "${options[@]}"
-[ "${task}" = asr ] || part 4 5 ctx none "${options[@]}"  # what else is said, and its tokens
 labelled base part 10 10 base "${options[@]}" &
 base_pid=$!
 failed=false

@@ -9,9 +9,11 @@ expdir=exp dumpdir=dump
 ctx() {  # <context> <option>...
     local/ctx.sh --task "${task:-asr}" --context "$1" --seed "${seed}" --expdir "${expdir}" --dumpdir "${dumpdir}" "${@:2}"
 }
-base() { task=asr ctx none --asr_tag base "$@"; }  # recognises speech; every system of every task starts from its encoder
+recogniser() { task=asr ctx none --asr_tag base "$@"; }
+base() {  # the task's context-free model; what says entities or a sentiment starts from the recogniser's encoder
+    if [ "${task:-asr}" = asr ]; then recogniser "$@"; return; fi
+    ctx none --asr_tag base --init_param "${expdir}/asr_base/valid.loss.ave.pth:encoder:encoder" "$@"
+}
 system() {  # <context> <tag> <option>...: trains on from the context-free base, all with the same budget
-    local overlay=conf/finetune_asr.yaml init=${expdir}/asr_base/valid.loss.ave.pth
-    [ "${task:-asr}" = asr ] || { overlay+=" conf/finetune_head.yaml"; init+=:encoder:encoder; }
-    ctx "$1" --asr_tag "$2" --asr_overlay "${overlay}" --init_param "${init}" "${@:3}"
+    ctx "$1" --asr_tag "$2" --asr_overlay conf/finetune_asr.yaml --init_param "${expdir}/${task:-asr}_base/valid.loss.ave.pth" "${@:3}"
 }

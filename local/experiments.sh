@@ -19,8 +19,8 @@ suffix=  # of the logs and the report
 one_seed() {  # <seed>
     local name dset out seed=$1
     . local/chain.sh
+    [ "${task}" = asr ] || recogniser --stage 3 --skip_stages 5 --stop_stage 10
     base --stage 3 --skip_stages 5 --stop_stage 10
-    [ "${task}" = asr ] || ctx none --stage 4 --stop_stage 4
     for name in ${systems}; do
         if [ "${name}" != oracle ]; then
             system "${name}" "${name}" --stage 6 --stop_stage 12
@@ -36,7 +36,7 @@ one_seed() {  # <seed>
 }
 
 # the corpus and its tokens are the same for all; whatever is trained, the LLM too, is trained anew for each seed
-(seed=1; . local/chain.sh; base --stop_stage 5; [ "${task}" = asr ] || ctx none --stage 4 --stop_stage 5)
+(seed=1; . local/chain.sh; recogniser --stop_stage 5; ctx none --stage 4 --stop_stage 5)
 pids=()
 for seed in ${seeds}; do
     [ "${#pids[@]}" -lt 2 ] || wait "${pids[-2]}"
