@@ -20,9 +20,8 @@ declare -A change=(  # of conf/context/<system>.yaml
     [stop_gradient]="${student}.stop_gradient=true"
     [gradient]="${student}.stop_gradient=false"
     [teacher_fed]="${feeding}=1.0"
-    [student_fed]="${feeding}=0.0"
     [scheduled]="${feeding}=[1.0,0.0,600]"
-    [in_order]="${feeding}=0.0 --session_batches true"
+    [in_order]="--session_batches true"
     [alpha0]="--model_conf alpha=0.0"
     [alpha90]="--model_conf alpha=0.9"
     [alpha99]="--model_conf alpha=0.99"
@@ -38,7 +37,7 @@ declare -A change=(  # of conf/context/<system>.yaml
 seeds=1
 variants="aware aware_mean aware_conv_max aware_multi_query aware_alpha0 aware_alpha90 aware_alpha99 aware_stop_gradient
     aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_multi_query
-    carry_gradient carry_student_fed carry_in_order carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1
+    carry_gradient carry_teacher_fed carry_in_order carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1
     carry_past"
 help_message="Usage: $0 [--seeds 1] [--variants \"${variants}\"]; changes: ${!change[*]}"
 . utils/parse_options.sh
