@@ -18,6 +18,10 @@ from espnet_ctx.nn import Upstream
 
 TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<sos/eos>"]
 CONTEXT_DIM = 768
+INJECTION = {
+    "aware": {"student": {"pooling": "attentive"}},
+    "carry": {"student": {"pooling": "conv_max"}, "memory": {"kind": "codebook"}},
+}
 
 
 def asr_model(system: str, architecture: dict) -> torch.nn.Module:
@@ -29,8 +33,8 @@ def asr_model(system: str, architecture: dict) -> torch.nn.Module:
     args.token_list = TOKENS
     args.encoder_conf = {"upstream_architecture": architecture}
     args.model_conf = {"ctc_weight": 1.0, "report_cer": False, "report_wer": False}
-    if system == "aware":
-        args.encoder_conf.update(context_dim=CONTEXT_DIM, injection_conf={"student": {"pooling": "attentive"}})
+    if system != "none":
+        args.encoder_conf.update(context_dim=CONTEXT_DIM, injection_conf=INJECTION[system])
         args.model_conf["alpha"] = 0.5
     return ASRTask.build_model(args)
 
@@ -86,9 +90,10 @@ def main() -> None:
         )["ours"]
         print(f"upstream forward+backward / bare transformers model, {name} lengths: {ratio:.3f}", flush=True)
 
-    models = {name: asr_model(name, upstream.architecture) for name in ("none", "aware")}
+    models = {name: asr_model(name, upstream.architecture) for name in ("none", "aware", "carry")}
     size = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    print(f"parameters, aware / none: {size['aware']} / {size['none']} = {size['aware'] / size['none']:.3f}", flush=True)
+    for name in INJECTION:
+        print(f"parameters, {name} / none: {size[name]} / {size['none']} = {size[name] / size['none']:.3f}", flush=True)
     text = torch.randint(3, len(TOKENS) - 1, (args.batch, 40))
     batch = {
         "speech": speech,
@@ -107,11 +112,14 @@ def main() -> None:
 
     @torch.inference_mode()
     def infer(name: str) -> None:
-        models[name].eval().encode(speech, unequal)
+        encoder = models[name].eval().encoder
+        state = None if encoder.memory is None else encoder.memory.initial(args.batch)
+        with encoder.given(None, state):
+            models[name].encode(speech, unequal)
 
-    for what, call in (("training step", step), ("inference", infer)):
-        ratio = compare({name: lambda n=name, c=call: c(n) for name in models}, args.rounds)["aware"]
-        print(f"{what}, aware / none: {ratio:.3f}", flush=True)
+    for what, call, names in (("training step", step, ("none", "aware")), ("inference", infer, models)):
+        for name, ratio in compare({name: lambda n=name, c=call: c(n) for name in names}, args.rounds).items():
+            print(f"{what}, {name} / none: {ratio:.3f}", flush=True)
 
 
 if __name__ == "__main__":
