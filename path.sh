@@ -48,5 +48,5 @@ export PATH="${_root}/.venv/bin:${PWD}/utils:/usr/lib/sctk/bin:${PATH}"
 export PYTHONPATH="${ESPNET_ROOT:+${ESPNET_ROOT}:}${_root}${PYTHONPATH:+:${PYTHONPATH}}"
 export LC_ALL=C PYTHONIOENCODING=UTF-8
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-# glibc would give the memory of every large tensor back to the system and fault it in again: 15% of the time on a CPU
+# glibc would give the memory of every large tensor back to the system and fault it in again at every step
 export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4000000000}

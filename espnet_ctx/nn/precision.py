@@ -8,7 +8,7 @@ BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")  # what processors call it, the l
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bf16; one that does not is 20 times slower in it than in single precision."""
+    """Whether this processor multiplies in bf16; one that does not emulates it, many times slower than single precision."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in BFLOAT16)
 
