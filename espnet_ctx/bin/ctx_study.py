@@ -54,8 +54,7 @@ def main(cmd=None) -> None:
     if args.dry_run:
         plan.show()
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # jobs that are running end too
-    with _only_one(study):
+    with _only_one(study), _sigterm_exits():
         try:
             failed = plan.run()
         finally:  # of a study that is interrupted too
@@ -142,6 +141,16 @@ def _runner(name: str) -> list[str]:
     if done.returncode != 0:
         raise UserError(f"cmd.sh of this directory gives no {name}: {done.stderr.strip()}; run this in a recipe's directory")
     return shlex.split(done.stdout)
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM leaves by way of `finally`, so that the jobs that are running end too."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:  # a handler that stayed would be inherited by whatever the caller forks, and keep it from being ended
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """ctx_study over a stand-in for ctx.sh: what is shared, skipped, resumed, redone and reported."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,7 +69,9 @@ def test_a_grid_from_plan_to_report(recipe, capsys):
     assert "23 of 23 jobs to do, about 0.3 h with 4 side by side" in plan
     assert plan.index("to do data\n") < plan.index("to do seed1.base") < plan.index("to do seed1.aware_topic_n1_small_mean_a0.5")
 
+    handler = signal.getsignal(signal.SIGTERM)
     study()
+    assert signal.getsignal(signal.SIGTERM) is handler  # whoever called main is ended as before
     report = capsys.readouterr().out
     done = calls()
     assert len(done) == len(set(done)) == 21
