@@ -1,6 +1,6 @@
 """Upstream and systems at wav2vec2-base size: time of a training step and of inference, side by side in one run.
 
-    python bench/upstream.py [--batch 4] [--seconds 6] [--rounds 7]
+    python bench/upstream.py [--parts upstream training inference] [--batch 4] [--seconds 6] [--rounds 7]
 
 Random weights (time does not depend on them). All are timed in turn, round after round, so that whatever else the
 machine does hits them alike; ratios are medians of the rounds' ratios. Needs neither checkpoint nor corpus.
@@ -16,6 +16,7 @@ from transformers import AutoModel, Wav2Vec2Config
 import espnet_ctx  # noqa: F401  registers with ESPnet
 from espnet_ctx.nn import Upstream
 
+PARTS = ("upstream", "training", "inference")
 TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<sos/eos>"]
 CONTEXT_DIM = 768
 INJECTION = {
@@ -59,9 +60,29 @@ def compare(calls: dict, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
+def compare_upstream(config: Wav2Vec2Config, upstream: Upstream, speech: torch.Tensor, unequal: torch.Tensor, rounds: int) -> None:
+    """Print a training step of our upstream over one of the transformers model, with equal lengths and with others."""
+    bare = AutoModel.from_config(config).train()
+    bare.feature_extractor._freeze_parameters()
+    equal = torch.full_like(unequal, speech.size(1))
+    mask = (torch.arange(speech.size(1)) < unequal.unsqueeze(1)).long()
+
+    def backward(output):
+        output.square().mean().backward()
+
+    for name, lengths, bare_mask in (("equal", equal, None), ("unequal", unequal, mask)):
+        calls = {
+            "bare": lambda m=bare_mask: backward(bare(speech, attention_mask=m).last_hidden_state),
+            "ours": lambda n=lengths: backward(upstream(speech, n)[0]),
+        }
+        ratio = compare(calls, rounds)["ours"]
+        print(f"upstream forward+backward / bare transformers model, {name} lengths: {ratio:.3f}", flush=True)
+
+
 def main() -> None:
     """Print one line a ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to time (default: all)")
     parser.add_argument("--batch", type=int, default=4, help="utterances (default: 4)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of the longest utterance (default: 6)")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: 7)")
@@ -69,27 +90,12 @@ def main() -> None:
     torch.manual_seed(0)
     config = Wav2Vec2Config(layerdrop=0.0, apply_spec_augment=False)
     upstream = Upstream(architecture={"model": config.to_dict(), "preprocessor": {"do_normalize": True}}).train()
-    bare = AutoModel.from_config(config).train()
-    bare.feature_extractor._freeze_parameters()
-    samples = int(args.seconds * 16000)
-    speech = torch.randn(args.batch, samples)
-    equal = torch.full((args.batch,), samples)
-    unequal = torch.linspace(samples, samples // 2, args.batch).long()
-    mask = (torch.arange(samples) < unequal.unsqueeze(1)).long()
-
-    def backward(output):
-        output.square().mean().backward()
-
-    for name, lengths, bare_mask in (("equal", equal, None), ("unequal", unequal, mask)):
-        ratio = compare(
-            {
-                "bare": lambda m=bare_mask: backward(bare(speech, attention_mask=m).last_hidden_state),
-                "ours": lambda n=lengths: backward(upstream(speech, n)[0]),
-            },
-            args.rounds,
-        )["ours"]
-        print(f"upstream forward+backward / bare transformers model, {name} lengths: {ratio:.3f}", flush=True)
-
+    speech = torch.randn(args.batch, int(args.seconds * 16000))
+    unequal = torch.linspace(speech.size(1), speech.size(1) // 2, args.batch).long()
+    if "upstream" in args.parts:
+        compare_upstream(config, upstream, speech, unequal, args.rounds)
+    if args.parts == ["upstream"]:
+        return
     models = {name: asr_model(name, upstream.architecture) for name in ("none", "aware", "carry")}
     size = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
     for name in INJECTION:
@@ -117,9 +123,11 @@ def main() -> None:
         with encoder.given(None, state):
             models[name].encode(speech, unequal)
 
-    for what, call, names in (("training step", step, ("none", "aware")), ("inference", infer, models)):
+    for part, call, names in (("training", step, ("none", "aware")), ("inference", infer, models)):
+        if part not in args.parts:
+            continue
         for name, ratio in compare({name: lambda n=name, c=call: c(n) for name in names}, args.rounds).items():
-            print(f"{what}, {name} / none: {ratio:.3f}", flush=True)
+            print(f"{part}, {name} / none: {ratio:.3f}", flush=True)
 
 
 if __name__ == "__main__":
