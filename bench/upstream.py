@@ -60,7 +60,7 @@ def compare(calls: dict, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
-def compare_upstream(config: Wav2Vec2Config, upstream: Upstream, speech: torch.Tensor, unequal: torch.Tensor, rounds: int) -> None:
+def compare_upstream(config, upstream: Upstream, speech: torch.Tensor, unequal: torch.Tensor, rounds: int) -> None:
     """Print a training step of our upstream over one of the transformers model, with equal lengths and with others."""
     bare = AutoModel.from_config(config).train()
     bare.feature_extractor._freeze_parameters()
