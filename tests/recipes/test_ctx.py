@@ -167,7 +167,7 @@ class TestSessions:
         assert len(read_table(context / "train/place")) == len(read_table(context / "train/next_context.scp")) == SETS["train"]
         assert not (context / "test").exists()
         injection = yaml.safe_load((exp / "config.yaml").read_text())["encoder_conf"]["injection_conf"]
-        assert injection["memory"] == {"kind": "mean"} and injection["teacher_feeding"] == 1.0
+        assert injection["memory"] == {"kind": "mean"} and injection["teacher_feeding"] == 0.0
         assert (exp / "asr_carry_valid.loss.ave.zip").exists()  # which check_pack has decoded with
 
         remembering = read_table(exp / "decode_ctc_asr_model_valid.loss.ave/test/score")
