@@ -19,6 +19,7 @@ from espnet_ctx.files import UserError, run_main, whole_file
 from espnet_ctx.scoring.report import Run, compare_with_base, find_runs, read_learning_curve, spread, verdict
 from espnet_ctx.scoring.tables import markdown_table
 
+SYSTEMS = ("aware", "carry")  # that have variants
 REFERENCES = ("none", "prev_text", "generated", "oracle")
 RATES = ("WER", "homophone WER", "WER of other words")
 COLUMNS = ["system", "fed", "seeds", *RATES, "against none", "kept (%)", "cosine", "topic (%)", "gate", "residual (%)"]
@@ -27,7 +28,7 @@ COLUMNS = ["system", "fed", "seeds", *RATES, "against none", "kept (%)", "cosine
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", required=True, type=Path, help="experiment folder, with those of further seeds in it")
-    parser.add_argument("--systems", nargs="+", default=["aware", "carry"], help="with their variants (default: aware carry)")
+    parser.add_argument("--systems", nargs="+", help="with their variants (default: aware and carry, where they are)")
     parser.add_argument(
         "--dataset", default="decode_ctc_asr_model_valid.loss.ave/test", help="<decoding>/<set> (default: %(default)s)"
     )
@@ -63,11 +64,11 @@ def main(cmd: list[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     found = [run for run in find_runs(args.exp) if run.dataset == args.dataset]
     runs = [run for name in REFERENCES for run in found if run.system == name and not run.test_context]
-    for name in args.systems:
-        ours = [run for run in found if run.system == name or run.system.startswith(f"{name}_")]
-        if not ours:
+    ours = {name: [run for run in found if f"{run.system}_".startswith(f"{name}_")] for name in args.systems or SYSTEMS}
+    for name in args.systems or [name for name in SYSTEMS if ours[name]] or SYSTEMS:
+        if not ours[name]:
             raise UserError(f"no scored system {name}* below {args.exp} (--systems, --dataset {args.dataset})")
-        runs += ours
+        runs += ours[name]
     comparisons, shares = compare_with_base(runs, "none"), kept(runs)
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:

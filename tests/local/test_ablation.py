@@ -43,7 +43,7 @@ def table(tmp_path, scored):  # noqa: F811
 
     def write(*systems):
         out = tmp_path / "table.md"
-        module.main(["--exp", str(tmp_path / "exp"), "--out", str(out), "--systems", *systems])
+        module.main(["--exp", str(tmp_path / "exp"), "--out", str(out), *(["--systems", *systems] if systems else [])])
         return [line.strip("|").split("|") for line in out.read_text().splitlines()[2:]]
 
     return write
@@ -58,6 +58,10 @@ def test_rows_hold_means_over_the_seeds_and_what_is_kept(table):
     assert rows["carry", "none"][4:6] == ["same, p = 1", "0.0 ± 0.0"]
     assert rows["carry_mean", "-"][0] == "1" and rows["carry_mean", "-"][5] == "50.0"
     assert rows["none", "-"][4:] == ["-"] * 6 and rows["generated", "-"][5] == "-"
+
+
+def test_unless_they_are_named_those_that_are_there(table):
+    assert table() == table("carry")
 
 
 def test_a_system_without_a_score(table):
