@@ -4,8 +4,9 @@
 # utterance, and fed what the LLM makes of the true previous texts. Two at a time, one thread each; any variants of any
 # seeds, in any order. Stopped and started again, it goes on.
 #
-# Usage: local/ablation.sh [--seeds 1] [--variants "aware carry carry_mean ..."] (in the repository's root, after
-# local/experiments.sh). A variant is a system, aware or carry, or <system>_<change>.
+# Usage: local/ablation.sh [--seeds 1] [--test_set test] [--variants "aware carry carry_mean ..."] (in the repository's
+# root, after local/experiments.sh; local/fresh_talks.sh makes the test sets dev and eval). A variant is a system, aware
+# or carry, or <system>_<change>.
 set -euo pipefail
 
 student="--encoder_conf injection_conf.student"
@@ -35,11 +36,12 @@ declare -A change=(  # of conf/context/<system>.yaml
     [past]="--encoder_conf injection_conf.current=false"
 )
 seeds=1
+test_set=test
 variants="aware aware_mean aware_conv_max aware_multi_query aware_alpha0 aware_alpha90 aware_alpha99 aware_stop_gradient
     aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_multi_query
     carry_gradient carry_teacher_fed carry_in_order carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1
     carry_past"
-help_message="Usage: $0 [--seeds 1] [--variants \"${variants}\"]; changes: ${!change[*]}"
+help_message="Usage: $0 [--seeds 1] [--test_set test] [--variants \"${variants}\"]; changes: ${!change[*]}"
 . utils/parse_options.sh
 . ./path.sh
 export OMP_NUM_THREADS=1
@@ -53,19 +55,22 @@ args_of() {  # <variant>: its arguments of asr_train
 }
 for variant in ${variants}; do args_of "${variant}" > /dev/null; done
 
-contexts() {  # for all variants of a seed, before they run side by side
-    ctx generated --stage 6 --stop_stage 7
-    ctx carry --stage 6 --stop_stage 7
-    ctx carry --test_context generated --stage 6 --stop_stage 7
+contexts() {  # for all variants of a seed, before they run side by side; and what they are compared with
+    recogniser --test_sets "${test_set}" --stage 3 --skip_stages 5 --stop_stage 4
+    for name in generated carry "carry --test_context generated"; do
+        # shellcheck disable=SC2086  # with its option
+        ctx ${name} --test_sets "${test_set}" --stage 6 --stop_stage 7
+    done
+    for name in none generated; do system "${name}" "${name}" --test_sets "${test_set}" --stage 11 --stop_stage 12; done
 }
 one() {  # <variant>
     local fed args name=${1%%_*}
     args=$(args_of "$1")
-    system "${name}" "$1" --asr_args "${args}" --stage 10 --stop_stage 12
-    local/student_report.sh "${seed}" "$1"
+    system "${name}" "$1" --asr_args "${args}" --test_sets "${test_set}" --stage 10 --stop_stage 12
+    local/student_report.sh "${seed}" "$1" "${test_set}"
     [ "${name}" = carry ] || return 0
     for fed in none generated; do
-        system carry "$1" --asr_args "${args}" --test_context "${fed}" --stage 11 --stop_stage 12
+        system carry "$1" --asr_args "${args}" --test_sets "${test_set}" --test_context "${fed}" --stage 11 --stop_stage 12
     done
 }
 
@@ -82,5 +87,6 @@ for seed in ${seeds}; do
     done
 done
 for pid in "${pids[@]}"; do wait "${pid}" || failed=true; done
-local/ablation_table.py --exp exp --out exp/ablation/report.md
+report=exp/ablation/report_${test_set}.md
+local/ablation_table.py --exp exp --dataset "decode_ctc_asr_model_valid.loss.ave/${test_set}" --out "${report}"
 ! "${failed}" || { echo "$0: not every variant has finished; see exp/*/ablation/*.log and exp/ablation/*.log" >&2; exit 1; }

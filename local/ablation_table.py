@@ -51,8 +51,9 @@ def learnt(run: Run) -> dict[str, float]:
     """What the student knows of the test set, and what the frames took of it in the last validation."""
     folder = run.folder.parents[1]
     figures = {}
-    if (folder / "student_test.json").exists():
-        known = json.loads((folder / "student_test.json").read_text(encoding="utf-8"))
+    report = folder / f"student_{run.folder.name}.json"
+    if report.exists():
+        known = json.loads(report.read_text(encoding="utf-8"))
         figures = {"cosine": known["student_cosine"], "topic (%)": 100 * known["student_topic_accuracy"]}
     last = list(read_learning_curve(folder).values())[-1]
     if "context_gate" in last:

@@ -1,6 +1,7 @@
 """ESPnet encoder: an SSL upstream into which context enters by cross-attention."""
 
 from contextlib import contextmanager
+from functools import partial
 from typing import Iterator, Mapping, Optional, Tuple
 
 import torch
@@ -8,7 +9,6 @@ from espnet2.asr.encoder.abs_encoder import AbsEncoder
 
 from espnet_ctx.nn.cross_attention import Context
 from espnet_ctx.nn.injection import ContextInjection
-from espnet_ctx.nn.masking import length_mask
 from espnet_ctx.nn.memory import SessionMemory, State
 from espnet_ctx.nn.upstream import Upstream
 
@@ -114,26 +114,22 @@ class ContextSSLEncoder(AbsEncoder):
         fed: Optional[Context] = None
         self.predicted = self.state = self.residual = None
 
-        def inject(place: int, frames: torch.Tensor) -> torch.Tensor:
+        def inject(place: int, frames: torch.Tensor, frame_mask: Optional[torch.Tensor]) -> torch.Tensor:
             nonlocal fed
-            frame_mask = frames.new_ones(frames.shape[:2], dtype=torch.bool)
-            if ilens is not None:
-                frame_mask = length_mask(self.upstream.output_lengths(ilens), frames.size(1))
             if place == 0:
                 fed, self.predicted, self.state = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
             out = self.injection.attentions[place](frames, *(fed or (None, None)))
             if not torch.is_inference_mode_enabled():  # the log tells it
                 with torch.no_grad():
-                    valid = frame_mask.unsqueeze(-1)
+                    valid = 1.0 if frame_mask is None else frame_mask.unsqueeze(-1)
                     self.residual = ((out - frames) * valid).norm() / (frames * valid).norm()
             return out
 
-        hooks = {number: _at(inject, place) for place, number in enumerate(self.injection.after_layers)}
-        frames, lengths = self.upstream(speech, ilens, updates, hooks)
-        if not hooks:
-            frames = inject(0, frames)
+        hooks = {number: partial(inject, place) for place, number in enumerate(self.injection.after_layers)}
+        frames, lengths = self.upstream(speech, ilens, updates, hooks, None if hooks else partial(inject, 0))
         return frames.to(speech.dtype), lengths, None
 
-
-def _at(inject, place: int):
-    return lambda frames: inject(place, frames)
+    def fold(self) -> None:
+        """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
+        if self.injection is not None:
+            self.injection.fold()

@@ -12,6 +12,7 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.tasks.cls import CLSTask
 from espnet2.tasks.slu import SLUTask
 
+from espnet_ctx.espnet.encoder import ContextSSLEncoder
 from espnet_ctx.files import UserError
 from espnet_ctx.inference.speech import DTYPES, SHORTEST, check_speech
 from espnet_ctx.nn.memory import SessionMemory, State
@@ -51,6 +52,8 @@ class TrainedModel:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch moves it to another package one day
                 self.model = torch.ao.quantization.quantize_dynamic(self.model, {torch.nn.Linear}, torch.qint8)
+        if isinstance(self.model.encoder, ContextSSLEncoder):
+            self.model.encoder.fold()
 
     @property
     def needs_context(self) -> bool:

@@ -12,14 +12,19 @@ class Context(NamedTuple):
     """Context embeddings and their mask, always together."""
 
     embeddings: torch.Tensor  # (B, L, C)
-    mask: torch.Tensor  # (B, L) bool
+    mask: torch.Tensor | None = None  # (B, L) bool, which of them are there; None: all
+
+    def only(self, use: torch.Tensor) -> "Context":
+        """Absent where `use`, (B,) bool, is not."""
+        use = use.unsqueeze(1)
+        return Context(self.embeddings, use.expand(self.embeddings.shape[:2]) if self.mask is None else self.mask & use)
 
 
 def choose(first: Context, second: Context, use_first: torch.Tensor) -> Context:
     """Each utterance gets the first context or the second; `use_first` is (B,) bool."""
-    use = use_first.unsqueeze(1)
+    first, second = first.only(use_first), second.only(~use_first)
     both = torch.cat([first.embeddings, second.embeddings.to(first.embeddings.dtype)], 1)
-    return Context(both, torch.cat([first.mask & use, second.mask & ~use], 1))
+    return Context(both, torch.cat([first.mask, second.mask], 1))
 
 
 def context_mask(context: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -34,6 +39,13 @@ def context_mask(context: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """
     inside = torch.arange(context.size(1), device=context.device) < lengths.unsqueeze(1)
     return inside & (context != 0).any(-1)
+
+
+class Folded(NamedTuple):
+    """What follows from the weights of a `CrossAttention` alone."""
+
+    absent: torch.Tensor  # (D,) what a frame gets when there is no context
+    projections: torch.Tensor  # (2H, E, D + 1): of keys, to what frames are multiplied with and a bias; of values, to frames
 
 
 class CrossAttention(nn.Module):
@@ -67,40 +79,60 @@ class CrossAttention(nn.Module):
         self.null_key_value = nn.Parameter(torch.randn(1, 1, 2 * dim) * dim**-0.5)
         self.out = NonDynamicallyQuantizableLinear(dim, dim)
         self.gate = nn.Parameter(torch.tensor(float(gate_init)))
+        self._folded: Folded | None = None
 
-    def forward(self, frames: torch.Tensor, context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, frames: torch.Tensor, context: torch.Tensor | None, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Attend.
 
         Args:
             frames: Z (B, T, D).
             context: E (B, L, C), or None for no context at all.
-            mask: (B, L) bool, True where a context row is there; None together with `context`.
+            mask: (B, L) bool, which context rows are there (None: all).
 
         Returns:
             Z' (B, T, D).
         """
-        batch, _, dim = frames.shape
-        null_key, null_value = self.null_key_value.chunk(2, -1)
-        absent = frames + self.gate * self.out(null_value)
+        folded = self._fold() if self._folded is None else self._folded
+        absent = frames + folded.absent
         if context is None:
             return absent
-        context = context.masked_fill(~mask.unsqueeze(-1), 0.0)  # padding may hold anything
-        key, value = self.key_value(self.context_norm(context.to(frames.dtype))).chunk(2, -1)
-        # the weights sum to 1: a context row adds what makes its value differ from the null value
-        value = self._by_head(value - null_value)  # (H, B * L, E)
-        key = self._by_head(torch.cat([null_key.expand(batch, 1, dim).to(key.dtype), key], 1))  # (H, B * (1 + L), E)
-        key = key * key.size(-1) ** -0.5
+        batch, length, _ = context.shape
+        dim = frames.size(-1)
+        if mask is not None:
+            context = torch.where(mask.unsqueeze(-1), context, 0.0)  # padding may hold anything
+        # a softmax does not change when all scores do, and its weights sum to 1: keys and values count by what makes
+        # them differ from the null key and the null value, which then adds nothing
+        key_value = self.key_value(self.context_norm(context.to(frames.dtype))) - self.null_key_value
+        heads = key_value.view(batch * length, 2 * self.num_heads, -1).transpose(0, 1)  # (2H, B * L, E)
         # there are fewer keys than frames: the keys, not the frames, go through the projections of queries and outputs
-        heads = (self.num_heads, batch, -1)
-        bias = (key @ self.query.bias.view(self.num_heads, -1, 1)).view(heads).transpose(0, 1)  # (B, H, 1 + L)
-        bias = bias.masked_fill(~F.pad(mask, (1, 0), value=True).unsqueeze(1), float("-inf"))
-        key = (key @ self.query.weight.view(self.num_heads, -1, dim)).view(*heads, dim).transpose(0, 1)  # (B, H, 1 + L, D)
-        value = (value @ self.out.weight.view(dim, self.num_heads, -1).permute(1, 2, 0)).view(*heads, dim).transpose(0, 1)
-        scores = torch.baddbmm(bias.flatten(1).unsqueeze(-1), key.flatten(1, 2), self.norm(frames).transpose(1, 2))
-        weights = scores.unflatten(1, bias.shape[1:]).softmax(2)[:, :, 1:].flatten(1, 2)  # (B, H * L, T)
-        weights = F.dropout(weights, self.dropout, self.training).transpose(1, 2)
-        return absent + weights @ (self.gate * value).flatten(1, 2).to(weights.dtype)
+        heads = (heads @ folded.projections).view(2 * self.num_heads, batch, length, -1).transpose(0, 1)
+        rows = heads.flatten(1, 2)  # (B, 2H * L, D + 1)
+        key, value = rows[..., :dim].chunk(2, 1)
+        bias = rows[:, : key.size(1), dim:]
+        if mask is not None:
+            bias = torch.where(mask.unsqueeze(1), bias.view(batch, -1, length), float("-inf")).view_as(bias)
+        scores = torch.baddbmm(bias, key, self.norm(frames).transpose(1, 2))  # (B, H * L, T)
+        weights = self._weights(scores.to(absent.dtype), length)
+        if self.training:
+            weights = F.dropout(weights, self.dropout)
+        return absent.baddbmm_(weights.transpose(1, 2), value.to(absent.dtype))
 
-    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, L, D) -> (H, B * L, E)."""
-        return x.reshape(-1, self.num_heads, x.size(-1) // self.num_heads).transpose(0, 1)
+    def fold(self) -> None:
+        """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
+        self._folded = Folded(*(tensor.detach() for tensor in self._fold()))
+
+    def _fold(self) -> Folded:
+        dim, width = self.query.in_features, self.query.in_features // self.num_heads
+        _, null_value = self.null_key_value.view(2, dim)
+        query = torch.cat([self.query.weight, self.query.bias.unsqueeze(1)], 1).view(self.num_heads, width, dim + 1)
+        out = (self.gate * self.out.weight).view(dim, self.num_heads, width).permute(1, 2, 0)
+        return Folded(self.gate * self.out(null_value), torch.cat([query * width**-0.5, F.pad(out, (0, 1))]))
+
+    @staticmethod
+    def _weights(scores: torch.Tensor, length: int) -> torch.Tensor:
+        """Of L context rows beside the null key, whose score is 0: (B, H * L, T) -> (B, H * L, T)."""
+        if length == 1:
+            return scores.sigmoid()
+        return F.pad(scores.unflatten(1, (-1, length)), (0, 0, 1, 0)).softmax(2)[:, :, 1:].flatten(1, 2)

@@ -80,10 +80,16 @@ class ContextInjection(nn.Module):
         first, last = self.feeding
         return first + (last - first) * min(updates / self.feeding_updates, 1.0)
 
+    def fold(self) -> None:
+        """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
+        for module in (*self.attentions, self.memory):
+            if module is not None:
+                module.fold()
+
     def fed(
         self,
         frames: torch.Tensor,
-        frame_mask: torch.Tensor,
+        frame_mask: torch.Tensor | None,
         given: Context | None,
         updates: int,
         state: State | None = None,
@@ -92,14 +98,14 @@ class ContextInjection(nn.Module):
 
         Args:
             frames: (B, T, D) what the first cross-attention gets.
-            frame_mask: (B, T) bool.
+            frame_mask: (B, T) which of them are there (None: all).
             given: the given or the teacher's context.
             updates: optimiser updates so far.
             state: of the memory before the utterances; None: all begin a session.
         """
         if self.training and given is not None and self.context_dropout > 0:
-            kept = torch.rand(len(frames), 1, device=frames.device) >= self.context_dropout
-            given = Context(given.embeddings, given.mask & kept)
+            kept = torch.rand(len(frames), device=frames.device) >= self.context_dropout
+            given = given.only(kept)
         if self.student is None:
             return Fed(given, None, None)
         predicted = self.student(frames, frame_mask)
@@ -107,9 +113,10 @@ class ContextInjection(nn.Module):
             if state is None:
                 state = self.memory.initial(len(frames), frames.device)
             after = self.memory.update(state, predicted)
-            recalled = self.memory.read(after if self.current else state)
+            # after an utterance a memory is not empty
+            recalled = Context(self.memory.read(after).embeddings) if self.current else self.memory.read(state)
             return Fed(recalled if given is None else choose(given, recalled, given.mask.any(1)), predicted, after)
-        own = Context(predicted, frame_mask.new_ones(predicted.shape[:2]))
+        own = Context(predicted)
         probability = self.teacher_probability(updates)
         if not self.training or given is None or probability == 0:
             return Fed(own, predicted, None)

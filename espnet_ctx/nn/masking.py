@@ -1,6 +1,10 @@
 """Masks over time, computed on the device and for a whole batch at once."""
 
+from typing import TypeVar
+
 import torch
+
+Lengths = TypeVar("Lengths", torch.Tensor, int)  # (B,), or one
 
 
 def length_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:

@@ -49,6 +49,9 @@ class SessionMemory(nn.Module, ABC):
     def update(self, state: State, predicted: torch.Tensor) -> State:
         """Take in the student's output of one utterance of each session, Ê (S, K, C)."""
 
+    def fold(self) -> None:  # noqa: B027  most have nothing to keep
+        """Work out what follows from the weights alone and keep it, for inference."""
+
 
 class MeanMemory(SessionMemory):
     """Mean of the outputs, each at length 1: K tokens.
@@ -79,7 +82,7 @@ class MeanMemory(SessionMemory):
     def update(self, state: State, predicted: torch.Tensor) -> State:
         """See `SessionMemory`."""
         values = F.normalize(predicted.float(), dim=-1)
-        return State(self.decay * state.values + values, self.decay * state.weight + 1)
+        return State(torch.add(values, state.values, alpha=self.decay), self.decay * state.weight + 1)
 
 
 class LastMemory(SessionMemory):
@@ -150,6 +153,7 @@ class CodebookMemory(SessionMemory):
             raise ValueError(f"a codebook has at least one entry, got size {size} (injection_conf.memory.size)")
         self.temperature, self.decay, self.trust = temperature, _checked_decay(decay), trust
         self.register_buffer("codebook", torch.zeros(size, context_dim))
+        self._directions: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -158,8 +162,15 @@ class CodebookMemory(SessionMemory):
 
     def log_posteriors(self, predicted: torch.Tensor) -> torch.Tensor:
         """(..., C) -> (..., M)."""
-        cosines = F.normalize(predicted.float(), dim=-1) @ F.normalize(self.codebook, dim=-1).T
-        return (cosines / self.temperature).log_softmax(-1)
+        directions = self._fold() if self._directions is None else self._directions
+        return F.linear(F.normalize(predicted.float(), dim=-1), directions).log_softmax(-1)
+
+    def fold(self) -> None:
+        """See `SessionMemory`."""
+        self._directions = self._fold()
+
+    def _fold(self) -> torch.Tensor:
+        return F.normalize(self.codebook, dim=-1) / self.temperature
 
     def read(self, state: State) -> Context:
         """See `SessionMemory`."""
@@ -169,7 +180,7 @@ class CodebookMemory(SessionMemory):
     def update(self, state: State, predicted: torch.Tensor) -> State:
         """See `SessionMemory`."""
         values = self.log_posteriors(predicted).mean(1)
-        return State(self.decay * state.values + values, self.decay * state.weight + 1)
+        return State(torch.add(values, state.values, alpha=self.decay), self.decay * state.weight + 1)
 
 
 MEMORIES = {"mean": MeanMemory, "last": LastMemory, "codebook": CodebookMemory}

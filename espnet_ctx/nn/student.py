@@ -1,42 +1,66 @@
 """The student that stands in for LLM and text encoder: a pooling over frames and a fully connected layer."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
-class MeanPooling(nn.Module):
-    """Mean over the valid frames (arXiv 2312.09895, section 2.2.2)."""
+class Pooling(nn.Module, ABC):
+    """Frames of unequal numbers to K tokens.
+
+    Args:
+        dim: D, width of the frames.
+        num_tokens: K.
+
+    Raises:
+        ValueError: K that the pooling cannot give.
+    """
+
+    step = 1  # looks at every so many frames
+    output_size: int  # width of a token
 
     def __init__(self, dim: int, num_tokens: int):
         super().__init__()
-        _one_token("mean", num_tokens)
+        if num_tokens != 1 and not isinstance(self, MultiQueryPooling):
+            name = next(name for name, pooling in POOLINGS.items() if isinstance(self, pooling))
+            raise ValueError(f"pooling '{name}' gives one token, got num_tokens {num_tokens}; use pooling 'multi_query'")
         self.output_size = dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), (B, T) -> (B, 1, D)."""
+    @abstractmethod
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, D) every `step`-th frame, (B, T) which are there (None: all) -> (B, K, output_size)."""
+
+
+class MeanPooling(Pooling):
+    """Mean over the valid frames (arXiv 2312.09895, section 2.2.2)."""
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """See `Pooling`."""
+        if mask is None:
+            return frames.mean(1, keepdim=True)
         weights = mask.to(frames.dtype)
         return torch.einsum("btd,bt->bd", frames, weights / weights.sum(1, keepdim=True)).unsqueeze(1)
 
 
-class AttentivePooling(nn.Module):
+class AttentivePooling(Pooling):
     """Weighted mean with learnt weights, one set for each of 4 slices of the channels."""
 
     heads = 4
 
     def __init__(self, dim: int, num_tokens: int):
-        super().__init__()
-        _one_token("attentive", num_tokens)
+        super().__init__(dim, num_tokens)
         self.score = nn.Linear(dim, self.heads)
-        self.output_size = dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), (B, T) -> (B, 1, D)."""
-        weights = self.score(frames).masked_fill(~mask.unsqueeze(-1), float("-inf")).softmax(1)
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """See `Pooling`."""
+        weights = _shares(self.score(frames), mask)  # (B, T, H)
         slices = frames.unflatten(-1, (self.heads, -1))
         return torch.einsum("bthd,bth->bhd", slices, weights.to(frames.dtype)).flatten(1).unsqueeze(1)
 
 
-class ConvMaxPooling(nn.Module):
+class ConvMaxPooling(Pooling):
     """A convolution that can spot words, then the maximum over time.
 
     It looks at every second frame, at 11 of these around every fourth frame, and at few channels: a small part of the
@@ -46,36 +70,32 @@ class ConvMaxPooling(nn.Module):
     step, bottleneck, kernel, stride = 2, 32, 11, 2
 
     def __init__(self, dim: int, num_tokens: int, channels: int = 256):
-        super().__init__()
-        _one_token("conv_max", num_tokens)
+        super().__init__(dim, num_tokens)
         self.reduce = nn.Linear(dim, self.bottleneck)
         self.conv = nn.Conv1d(self.bottleneck, channels, self.kernel, self.stride, padding=self.kernel // 2)
         self.output_size = channels
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), (B, T) -> (B, 1, channels)."""
-        mask = mask[:, :: self.step]
-        reduced = self.reduce(frames[:, :: self.step]).masked_fill(~mask.unsqueeze(-1), 0.0)
-        spotted = self.conv(reduced.transpose(1, 2)).relu()
-        # a position counts when the frame at its centre is valid; relu makes 0 the neutral element
-        return spotted.masked_fill(~mask[:, None, :: self.stride], 0.0).amax(-1).unsqueeze(1)
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """See `Pooling`."""
+        reduced = self.reduce(frames)
+        if mask is None:
+            return self.conv(reduced.transpose(1, 2)).amax(-1).relu().unsqueeze(1)
+        spotted = self.conv(reduced.masked_fill(~mask.unsqueeze(-1), 0.0).transpose(1, 2))
+        # a position counts when the frame at its centre is valid; before the relu 0 is as good as nothing
+        return spotted.masked_fill(~mask[:, None, :: self.stride], 0.0).amax(-1).relu().unsqueeze(1)
 
 
-class MultiQueryPooling(nn.Module):
-    """K learnt queries attend over the frames and give K tokens."""
+class MultiQueryPooling(Pooling):
+    """K learnt queries, each of which gives a weighted mean of the frames."""
 
     def __init__(self, dim: int, num_tokens: int):
-        super().__init__()
+        super().__init__(dim, num_tokens)
         self.queries = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output_size = dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D), (B, T) -> (B, K, D)."""
-        scores = self.queries @ self.key(frames).transpose(1, 2)  # (B, K, T)
-        weights = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(-1)
-        return weights @ self.value(frames)
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """See `Pooling`."""
+        weights = _shares(F.linear(frames, self.queries), mask)  # (B, T, K)
+        return weights.to(frames.dtype).transpose(1, 2) @ frames
 
 
 POOLINGS = {"mean": MeanPooling, "attentive": AttentivePooling, "conv_max": ConvMaxPooling, "multi_query": MultiQueryPooling}
@@ -104,13 +124,16 @@ class Student(nn.Module):
         self.pooling = POOLINGS[pooling](dim, num_tokens)
         self.fc = nn.Linear(self.pooling.output_size, context_dim)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) frames, (B, T) frame mask -> (B, K, C)."""
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, D) frames, (B, T) which are there (None: all) -> (B, K, C)."""
         if self.stop_gradient:
             frames = frames.detach()
-        return self.fc(self.pooling(self.norm(frames), mask))
+        step = self.pooling.step
+        return self.fc(self.pooling(self.norm(frames[:, ::step]), None if mask is None else mask[:, ::step]))
 
 
-def _one_token(pooling: str, num_tokens: int) -> None:
-    if num_tokens != 1:
-        raise ValueError(f"pooling '{pooling}' gives one token, got num_tokens {num_tokens}; use pooling 'multi_query'")
+def _shares(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over the valid frames: (B, T, H), (B, T) -> (B, T, H)."""
+    if mask is not None:
+        scores = scores.masked_fill(~mask.unsqueeze(-1), float("-inf"))
+    return scores.softmax(1)

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from espnet_ctx.nn.masking import length_mask, span_mask
+from espnet_ctx.nn.masking import Lengths, length_mask, span_mask
 from espnet_ctx.nn.padding import PaddingGuard
 from espnet_ctx.nn.precision import keep_single_precision
 from espnet_ctx.nn.waveform import FilterBank, normalize
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2-bert")
+
+Change = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # frames (B, T, D) and their mask (B, T) -> frames
 
 
 class Upstream(nn.Module):
@@ -96,16 +98,16 @@ class Upstream(nn.Module):
         """Transformer layers."""
         return len(self.model.encoder.layers)
 
-    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """(B,) samples -> (B,) frames, by the formula of the convolutions (20 ms a frame)."""
+    def output_lengths(self, lengths: Lengths) -> Lengths:
+        """Samples -> frames, by the formula of the convolutions (20 ms a frame)."""
         if self.filter_bank is not None:
             return self.filter_bank.frames(lengths)
         return self._conv_lengths(lengths, len(self.model.config.conv_kernel))
 
-    def _conv_lengths(self, lengths: torch.Tensor, convolutions: int) -> torch.Tensor:
+    def _conv_lengths(self, lengths: Lengths, convolutions: int) -> Lengths:
         config = self.model.config
         for kernel, stride in list(zip(config.conv_kernel, config.conv_stride))[:convolutions]:
-            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            lengths = (lengths - kernel) // stride + 1
         return lengths
 
     def forward(
@@ -113,7 +115,8 @@ class Upstream(nn.Module):
         speech: torch.Tensor,
         lengths: torch.Tensor | None,
         updates: int = 0,
-        after_layer: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = {},
+        after_layer: Mapping[int, Change] = {},
+        after_output: Change | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode a padded batch.
 
@@ -121,7 +124,9 @@ class Upstream(nn.Module):
             speech: (B, N) samples at 16 kHz.
             lengths: (B,) valid samples; None: all of them, and nothing here depends on a number in a tensor (for export).
             updates: optimiser updates done so far, for `freeze_updates`.
-            after_layer: what to do to the (B, T, D) output of transformer layers, by their number from 1.
+            after_layer: what to do to the (B, T, D) output of transformer layers, by their number from 1; gets the
+                (B, T) mask of the frames that are there too, None when all are.
+            after_output: the same for what is returned.
 
         Returns:
             (B, T, D) frames and (B,) frame lengths.
@@ -141,16 +146,17 @@ class Upstream(nn.Module):
         # a mask only where there is padding: without one attention takes its fast path
         padded = not whole and bool((lengths != speech.size(1)).any())
         frozen = self.training and updates < self.freeze_updates
-        with torch.no_grad() if frozen else nullcontext(), self._hooked(after_layer):
+        frame_mask = length_mask(frames, self.output_lengths(speech.size(1))) if padded else None
+        with torch.no_grad() if frozen else nullcontext(), self._hooked(after_layer, frame_mask):
             if self.filter_bank is not None:
                 inputs, _ = self.filter_bank(speech, lengths)
-                mask = length_mask(frames, inputs.size(1)) if padded else None
+                mask = frame_mask
                 self._guard.set(None, mask)
             else:
                 inputs = normalize(speech, lengths) if self.do_normalize else speech
                 mask = length_mask(lengths, speech.size(1)) if padded else None
                 first = self._conv_lengths(lengths, 1)
-                self._guard.set(first if padded else None, length_mask(frames, int(frames.max())) if padded else None)
+                self._guard.set(first if padded else None, frame_mask)
             spans = None
             if self.training and self.mask_time_prob > 0:
                 spans = span_mask(frames, int(frames.max()), self.mask_time_prob, self.mask_time_length)
@@ -160,26 +166,27 @@ class Upstream(nn.Module):
                 mask_time_indices=spans,
                 output_hidden_states=self.layer_weights is not None,
             )
-        if self.layer_weights is None:
-            return out.last_hidden_state, frames
-        weights = self.layer_weights.softmax(0)
-        return sum(w * h for w, h in zip(weights, out.hidden_states, strict=True)), frames
+        encoded = out.last_hidden_state
+        if self.layer_weights is not None:
+            weights = self.layer_weights.softmax(0)
+            encoded = sum(w * h for w, h in zip(weights, out.hidden_states, strict=True))
+        return encoded if after_output is None else after_output(encoded, frame_mask), frames
 
     @contextmanager
-    def _hooked(self, after_layer: Mapping[int, Callable]) -> Iterator[None]:
+    def _hooked(self, after_layer: Mapping[int, Change], frame_mask: torch.Tensor | None) -> Iterator[None]:
         # hooks live for one forward pass only, so that copies of the module share nothing
         with ExitStack() as stack:
             for number, change in after_layer.items():
-                handle = self.model.encoder.layers[number - 1].register_forward_hook(_changing(change))
+                handle = self.model.encoder.layers[number - 1].register_forward_hook(_changing(change, frame_mask))
                 stack.callback(handle.remove)
             yield
 
 
-def _changing(change: Callable) -> Callable:
+def _changing(change: Change, frame_mask: torch.Tensor | None) -> Callable:
     def hook(module, inputs, output):
         if isinstance(output, tuple):
-            return (change(output[0]), *output[1:])
-        return change(output)
+            return (change(output[0], frame_mask), *output[1:])
+        return change(output, frame_mask)
 
     return hook
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers.audio_utils import mel_filter_bank, window_function
 
-from espnet_ctx.nn.masking import length_mask
+from espnet_ctx.nn.masking import Lengths, length_mask
 
 
 def normalize(speech: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -55,9 +55,12 @@ class FilterBank(nn.Module):
         window = torch.from_numpy(window_function(self.window_size, "povey", periodic=False))
         self.register_buffer("window", window.double(), persistent=False)
 
-    def frames(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Stacked frames of `lengths` (B,) samples."""
-        return (torch.div(lengths - self.window_size, self.hop, rounding_mode="floor") + 1) // self.stride
+    def frames(self, lengths: Lengths) -> Lengths:
+        """Stacked frames of so many samples."""
+        return self._windows(lengths) // self.stride
+
+    def _windows(self, lengths: Lengths) -> Lengths:
+        return (lengths - self.window_size) // self.hop + 1
 
     def forward(self, speech: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, N) samples -> (B, T, stride * bins) features, (B,) lengths; double precision inside, as numpy's."""
@@ -67,7 +70,7 @@ class FilterBank(nn.Module):
         windows = torch.cat([first, windows[..., 1:] - 0.97 * windows[..., :-1]], -1) * self.window
         power = torch.fft.rfft(windows, self.fft).abs().square()
         features = (power @ self.filters).clamp(min=1.192092955078125e-07).log()  # (B, F, bins)
-        counts = torch.div(lengths - self.window_size, self.hop, rounding_mode="floor") + 1
+        counts = self._windows(lengths)
         inside = length_mask(counts, features.size(1)).unsqueeze(-1)
         counts = counts.view(-1, 1, 1)
         mean = features.masked_fill(~inside, 0.0).sum(1, keepdim=True) / counts

@@ -61,6 +61,14 @@ def test_sessions_of_unequal_lengths_side_by_side_equal_each_alone(settings):
 
 
 @pytest.mark.parametrize("settings", KINDS)
+def test_folded_for_inference_it_gives_the_same(settings):
+    memory, said = memory_of(1, **settings), outputs(4, 1)
+    before = memory.read(after(memory, said))
+    memory.fold()
+    assert all(torch.equal(a, b) for a, b in zip(before, memory.read(after(memory, said))))
+
+
+@pytest.mark.parametrize("settings", KINDS)
 def test_a_state_read_from_disk_goes_on_identically(settings, tmp_path):
     memory, said = memory_of(1, **settings), outputs(5, 1)
     torch.save(tuple(after(memory, said[:3])), tmp_path / "state.pt")
@@ -144,7 +152,7 @@ def test_who_is_given_nothing_is_fed_the_memory_with_or_without_the_current_utte
         assert fed.mask.tolist() == [[True], [False]] and torch.allclose(fed.embeddings[0, 0], said)
         assert not injection.fed(frames, mask, None, 0)[0].mask.any()
         return
-    assert fed.mask.all()
+    assert fed.mask is None
     assert torch.allclose(fed.embeddings[:, 0], torch.stack([(said + heard[0]) / 2, heard[1]]), atol=1e-6)
     # the utterance alone where there is no state
     assert torch.allclose(injection.fed(frames, mask, None, 0)[0].embeddings[:, 0], heard, atol=1e-6)

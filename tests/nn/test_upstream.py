@@ -134,5 +134,5 @@ def test_hooks_change_a_layers_output_and_do_not_stay(upstream_dir):
     upstream = Upstream(str(upstream_dir("wavlm-base"))).eval()
     _, speech, lengths = batch_of()
     plain = upstream(speech, lengths)[0]
-    changed = upstream(speech, lengths, after_layer={1: lambda frames: frames + 1})[0]
+    changed = upstream(speech, lengths, after_layer={1: lambda frames, mask: frames + 1})[0]
     assert not torch.allclose(plain, changed) and torch.equal(plain, upstream(speech, lengths)[0])
