@@ -14,9 +14,10 @@ memory="--encoder_conf injection_conf.memory"
 feeding="--encoder_conf injection_conf.teacher_feeding"
 loss="--model_conf distillation_conf.loss"
 declare -A change=(  # of conf/context/<system>.yaml
-    [mean]="${student}.pooling=mean"
-    [attentive]="${student}.pooling=attentive"
-    [conv_max]="${student}.pooling=conv_max"
+    [mean]="${student}.pooling=mean ${student}.num_tokens=1"
+    [attentive]="${student}.pooling=attentive ${student}.num_tokens=1"
+    [conv_max]="${student}.pooling=conv_max ${student}.num_tokens=1"
+    [one_query]="${student}.pooling=multi_query ${student}.num_tokens=1"
     [multi_query]="${student}.pooling=multi_query ${student}.num_tokens=4"
     [stop_gradient]="${student}.stop_gradient=true"
     [gradient]="${student}.stop_gradient=false"
@@ -38,7 +39,7 @@ declare -A change=(  # of conf/context/<system>.yaml
 seeds=1
 test_set=test
 variants="aware aware_mean aware_conv_max aware_multi_query aware_alpha0 aware_alpha90 aware_alpha99 aware_stop_gradient
-    aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_multi_query
+    aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_conv_max carry_one_query
     carry_gradient carry_teacher_fed carry_in_order carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1
     carry_past"
 help_message="Usage: $0 [--seeds 1] [--test_set test] [--variants \"${variants}\"]; changes: ${!change[*]}"

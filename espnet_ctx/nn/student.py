@@ -13,19 +13,14 @@ class Pooling(nn.Module, ABC):
     Args:
         dim: D, width of the frames.
         num_tokens: K.
-
-    Raises:
-        ValueError: K that the pooling cannot give.
     """
 
+    many = False  # can give more than one token
     step = 1  # looks at every so many frames
     output_size: int  # width of a token
 
     def __init__(self, dim: int, num_tokens: int):
         super().__init__()
-        if num_tokens != 1 and not isinstance(self, MultiQueryPooling):
-            name = next(name for name, pooling in POOLINGS.items() if isinstance(self, pooling))
-            raise ValueError(f"pooling '{name}' gives one token, got num_tokens {num_tokens}; use pooling 'multi_query'")
         self.output_size = dim
 
     @abstractmethod
@@ -88,6 +83,8 @@ class ConvMaxPooling(Pooling):
 class MultiQueryPooling(Pooling):
     """K learnt queries, each of which gives a weighted mean of the frames."""
 
+    many = True
+
     def __init__(self, dim: int, num_tokens: int):
         super().__init__(dim, num_tokens)
         self.queries = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
@@ -119,6 +116,8 @@ class Student(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"student pooling must be one of {', '.join(POOLINGS)}; got '{pooling}' (student_conf.pooling)")
+        if num_tokens != 1 and not POOLINGS[pooling].many:
+            raise ValueError(f"pooling '{pooling}' gives one token, got num_tokens {num_tokens}; use pooling 'multi_query'")
         self.stop_gradient, self.num_tokens = stop_gradient, num_tokens
         self.norm = nn.LayerNorm(dim)
         self.pooling = POOLINGS[pooling](dim, num_tokens)
