@@ -146,17 +146,16 @@ class Upstream(nn.Module):
         # a mask only where there is padding: without one attention takes its fast path
         padded = not whole and bool((lengths != speech.size(1)).any())
         frozen = self.training and updates < self.freeze_updates
-        frame_mask = length_mask(frames, self.output_lengths(speech.size(1))) if padded else None
+        if self.filter_bank is not None:
+            inputs, _ = self.filter_bank(speech, lengths)
+            frame_mask = mask = length_mask(frames, inputs.size(1)) if padded else None
+            self._guard.set(None, frame_mask)
+        else:
+            inputs = normalize(speech, lengths) if self.do_normalize else speech
+            mask = length_mask(lengths, speech.size(1)) if padded else None
+            frame_mask = length_mask(frames, self.output_lengths(speech.size(1))) if padded else None
+            self._guard.set(self._conv_lengths(lengths, 1) if padded else None, frame_mask)
         with torch.no_grad() if frozen else nullcontext(), self._hooked(after_layer, frame_mask):
-            if self.filter_bank is not None:
-                inputs, _ = self.filter_bank(speech, lengths)
-                mask = frame_mask
-                self._guard.set(None, mask)
-            else:
-                inputs = normalize(speech, lengths) if self.do_normalize else speech
-                mask = length_mask(lengths, speech.size(1)) if padded else None
-                first = self._conv_lengths(lengths, 1)
-                self._guard.set(first if padded else None, frame_mask)
             spans = None
             if self.training and self.mask_time_prob > 0:
                 spans = span_mask(frames, int(frames.max()), self.mask_time_prob, self.mask_time_length)

@@ -136,3 +136,26 @@ def test_hooks_change_a_layers_output_and_do_not_stay(upstream_dir):
     plain = upstream(speech, lengths)[0]
     changed = upstream(speech, lengths, after_layer={1: lambda frames, mask: frames + 1})[0]
     assert not torch.allclose(plain, changed) and torch.equal(plain, upstream(speech, lengths)[0])
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-base", "wav2vec2-bert"])
+def test_hooks_get_the_mask_of_the_frames(upstream_dir, kind):
+    upstream, seen = Upstream(str(upstream_dir(kind))).eval(), []
+
+    def look(frames, mask):
+        seen.append((frames, mask))
+        return frames * 2
+
+    _, speech, lengths = batch_of()
+    plain, counts = upstream(speech, lengths)
+    last, _ = upstream(speech, lengths, after_layer={2: look}, after_output=look)
+    assert torch.equal(last[0, : counts[0]], 2 * seen[1][0][0, : counts[0]])
+    for frames, mask in seen:
+        assert mask.shape == frames.shape[:2] and torch.equal(mask.sum(1), counts)
+    # samples that are nobody's; then none that are
+    more = torch.nn.functional.pad(speech, (0, 5000))
+    assert (upstream(more, lengths, after_output=look)[0][0, : counts[0]] - 2 * plain[0, : counts[0]]).abs().max() < 1e-4
+    assert seen[-1][1].shape == seen[-1][0].shape[:2] and torch.equal(seen[-1][1].sum(1), counts)
+    for whole in (lengths[:1], None):
+        upstream(speech[:1, : lengths[0]], whole, after_output=look)
+        assert seen[-1][1] is None
