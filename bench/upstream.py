@@ -9,8 +9,10 @@ machine does hits them alike; ratios are medians of the rounds' ratios. Needs ne
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import torch
+import yaml
 from transformers import AutoModel, Wav2Vec2Config
 
 import espnet_ctx  # noqa: F401  registers with ESPnet
@@ -19,10 +21,8 @@ from espnet_ctx.nn import Upstream
 PARTS = ("upstream", "training", "inference")
 TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<sos/eos>"]
 CONTEXT_DIM = 768
-INJECTION = {
-    "aware": {"student": {"pooling": "attentive"}},
-    "carry": {"student": {"pooling": "conv_max"}, "memory": {"kind": "codebook"}},
-}
+SYSTEMS = ("none", "aware", "carry")  # conf/context/<system>.yaml
+CONF = Path(__file__).resolve().parents[1] / "conf/context"
 
 
 def asr_model(system: str, architecture: dict) -> torch.nn.Module:
@@ -35,8 +35,9 @@ def asr_model(system: str, architecture: dict) -> torch.nn.Module:
     args.encoder_conf = {"upstream_architecture": architecture}
     args.model_conf = {"ctc_weight": 1.0, "report_cer": False, "report_wer": False}
     if system != "none":
-        args.encoder_conf.update(context_dim=CONTEXT_DIM, injection_conf=INJECTION[system])
-        args.model_conf["alpha"] = 0.5
+        conf = yaml.safe_load((CONF / f"{system}.yaml").read_text(encoding="utf-8"))
+        args.encoder_conf.update(context_dim=CONTEXT_DIM, **conf["encoder_conf"])
+        args.model_conf.update(conf["model_conf"])
     return ASRTask.build_model(args)
 
 
@@ -96,9 +97,9 @@ def main() -> None:
         compare_upstream(config, upstream, speech, unequal, args.rounds)
     if args.parts == ["upstream"]:
         return
-    models = {name: asr_model(name, upstream.architecture) for name in ("none", "aware", "carry")}
+    models = {name: asr_model(name, upstream.architecture) for name in SYSTEMS}
     size = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    for name in INJECTION:
+    for name in SYSTEMS[1:]:
         print(f"parameters, {name} / none: {size[name]} / {size['none']} = {size[name] / size['none']:.3f}", flush=True)
     text = torch.randint(3, len(TOKENS) - 1, (args.batch, 40))
     batch = {
@@ -118,7 +119,7 @@ def main() -> None:
 
     @torch.inference_mode()
     def infer(name: str) -> None:
-        encoder = models[name].eval().encoder
+        encoder = models[name].encoder
         state = None if encoder.memory is None else encoder.memory.initial(args.batch)
         with encoder.given(None, state):
             models[name].encode(speech, unequal)
@@ -126,6 +127,9 @@ def main() -> None:
     for part, call, names in (("training", step, ("none", "aware")), ("inference", infer, models)):
         if part not in args.parts:
             continue
+        if part == "inference":
+            for model in models.values():
+                model.eval().encoder.fold()
         for name, ratio in compare({name: lambda n=name, c=call: c(n) for name in names}, args.rounds).items():
             print(f"{part}, {name} / none: {ratio:.3f}", flush=True)
 
