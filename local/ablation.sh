@@ -37,7 +37,7 @@ declare -A change=(  # of conf/context/<system>.yaml
     [past]="--encoder_conf injection_conf.current=false"
 )
 seeds=1
-test_set=test
+test_set="test"
 variants="aware aware_mean aware_conv_max aware_multi_query aware_alpha0 aware_alpha90 aware_alpha99 aware_stop_gradient
     aware_teacher_fed aware_scheduled aware_infonce aware_mse aware_opened carry carry_mean carry_attentive carry_conv_max carry_one_query
     carry_gradient carry_teacher_fed carry_in_order carry_scheduled carry_cosine carry_memory_mean carry_memory_last carry_decay1
