@@ -14,6 +14,10 @@ class Context(NamedTuple):
     embeddings: torch.Tensor  # (B, L, C)
     mask: torch.Tensor | None = None  # (B, L) bool, which of them are there; None: all
 
+    def present(self) -> torch.Tensor:
+        """Which utterances have any row, (B,) bool."""
+        return self.embeddings.new_ones(len(self.embeddings), dtype=torch.bool) if self.mask is None else self.mask.any(1)
+
     def only(self, use: torch.Tensor) -> "Context":
         """Absent where `use`, (B,) bool, is not."""
         use = use.unsqueeze(1)

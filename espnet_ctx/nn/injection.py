@@ -115,7 +115,7 @@ class ContextInjection(nn.Module):
             after = self.memory.update(state, predicted)
             # after an utterance a memory is not empty
             recalled = Context(self.memory.read(after).embeddings) if self.current else self.memory.read(state)
-            return Fed(recalled if given is None else choose(given, recalled, given.mask.any(1)), predicted, after)
+            return Fed(recalled if given is None else choose(given, recalled, given.present()), predicted, after)
         own = Context(predicted)
         probability = self.teacher_probability(updates)
         if not self.training or given is None or probability == 0:

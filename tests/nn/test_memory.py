@@ -165,6 +165,8 @@ def test_a_given_context_is_fed_in_place_of_the_memory_and_dropped_in_training_o
     fed, *_ = injection.eval().fed(frames, mask, given, 0)
     assert torch.equal(fed.embeddings[:, :3], given.embeddings)
     assert (fed.mask == torch.tensor([True, False, True, False])).all()
+    everything, *_ = injection.fed(frames, mask, Context(given.embeddings), 0)  # no mask: all rows are there
+    assert (everything.mask == torch.tensor([True, True, True, False])).all()
     fed, *_ = injection.train().fed(frames, mask, given, 0)
     assert (fed.mask[:, 0] != fed.mask[:, 3]).all() and fed.mask[:, 3].float().mean().item() == pytest.approx(0.25, abs=0.03)
     # without a memory what is dropped is absent
