@@ -67,7 +67,7 @@ class ContextSSLEncoder(AbsEncoder):
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
         self._given: Optional[Context] = None
         self._state: Optional[State] = None
-        self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass
+        self.predicted: Optional[torch.Tensor] = None  # Ê (B, K, C) of the last forward pass; None if it was folded
         self.state: Optional[State] = None  # of the memory after the last forward pass
         self.residual: Optional[torch.Tensor] = None  # ||Z' - Z|| / ||Z|| of the last forward pass
 
@@ -112,10 +112,15 @@ class ContextSSLEncoder(AbsEncoder):
             return frames.to(speech.dtype), lengths, None
 
         fed: Optional[Context] = None
+        carries = self._state is not None and self._given is None and not torch.is_autocast_enabled(speech.device.type)
+        folded = self.injection.folded if carries else None
         self.predicted = self.state = self.residual = None
 
         def inject(place: int, frames: torch.Tensor, frame_mask: Optional[torch.Tensor]) -> torch.Tensor:
             nonlocal fed
+            if folded is not None:
+                out, self.state = folded(frames, frame_mask, self._state)
+                return out
             if place == 0:
                 fed, self.predicted, self.state = self.injection.fed(frames, frame_mask, self._given, updates, self._state)
             out = self.injection.attentions[place](frames, *(fed or (None, None)))

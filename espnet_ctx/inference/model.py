@@ -48,12 +48,12 @@ class TrainedModel:
         name = yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("model")
         self.model, self.args = TASKS.get(name, ASRTask).build_model_from_file(config, model, device)
         self.model.eval()
+        if isinstance(self.model.encoder, ContextSSLEncoder):
+            self.model.encoder.fold()
         if quantize:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch moves it to another package one day
                 self.model = torch.ao.quantization.quantize_dynamic(self.model, {torch.nn.Linear}, torch.qint8)
-        if isinstance(self.model.encoder, ContextSSLEncoder):
-            self.model.encoder.fold()
 
     @property
     def needs_context(self) -> bool:

@@ -49,7 +49,7 @@ class Session:
     """What is kept of a session."""
 
     texts: deque[str]  # recognised so far, the last ones
-    memory: tuple[torch.Tensor, ...] = ()  # the state of the model's SessionMemory, (1, ...) each
+    memory: State | None = None  # of the model's SessionMemory, of this session alone
     utterances: int = field(default=0)
 
 
@@ -230,8 +230,8 @@ class SessionRecognizer:
         sessions = self._sessions.values()
         tensors = {}
         if self._memory is not None and sessions:
-            for key, rows in zip(State._fields, zip(*(session.memory for session in sessions))):
-                tensors[f"memory.{key}"] = torch.cat(rows).cpu().contiguous()
+            for key, rows in _side_by_side([session.memory for session in sessions])._asdict().items():
+                tensors[f"memory.{key}"] = rows.cpu().contiguous()
         content = [[name, list(s.texts), s.utterances] for name, s in self._sessions.items()]
         metadata = {"format": FORMAT, "model": self._fingerprint(), "sessions": json.dumps(content)}
         with whole_file(path, "wb") as f:
@@ -259,19 +259,21 @@ class SessionRecognizer:
                 "a state goes on with the model that it began with"
             )
         content = json.loads(metadata["sessions"])
-        columns = [tensors[f"memory.{key}"].to(self.recognizer.device) for key in State._fields] if tensors else []
+        memories: Sequence[State | None] = [None] * len(content)
+        if tensors:
+            memories = _each(State(*(tensors[f"memory.{key}"].to(self.recognizer.device) for key in State._fields)))
         self._sessions = {
-            name: Session(self._texts(texts), tuple(column[i : i + 1].clone() for column in columns), utterances)
-            for i, (name, texts, utterances) in enumerate(content)
+            name: Session(self._texts(texts), memory, utterances)
+            for (name, texts, utterances), memory in zip(content, memories, strict=True)
         }
 
     def _decode(self, names: list[str], speech: list[np.ndarray]) -> list[Result]:
         known = [self._sessions.get(name) or self._new() for name in names]  # kept only when nothing is wrong
         if self._memory is not None:
-            states = State(*(torch.cat(parts) for parts in zip(*(session.memory for session in known))))
+            states = _side_by_side([session.memory for session in known])
             with self.recognizer.recalling(states) as after:
                 hypotheses = self.recognizer(speech)
-            [state] = after
+            memories = _each(*after)
         else:
             rows = None if self.context is None else self.context([session.texts for session in known])
             hypotheses = self.recognizer(speech, rows)
@@ -286,7 +288,7 @@ class SessionRecognizer:
             if result.text and session.texts.maxlen:
                 session.texts.append(result.text)
             if self._memory is not None:
-                session.memory = tuple(part[i : i + 1].clone() for part in state)
+                session.memory = memories[i]
         return results
 
     def _result(self, hypothesis: Hypothesis) -> Result:
@@ -295,7 +297,7 @@ class SessionRecognizer:
         return Result(text.strip(), hypothesis.confidence, tokens, words, hypothesis)
 
     def _new(self) -> Session:
-        memory = () if self._memory is None else tuple(self._memory.initial(1, self.recognizer.device))
+        memory = None if self._memory is None else self._memory.initial(1, self.recognizer.device)
         return Session(self._texts(()), memory)
 
     def _texts(self, texts: Sequence[str]) -> deque[str]:
@@ -311,6 +313,16 @@ class SessionRecognizer:
                 if isinstance(tensor, torch.Tensor):
                     digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return f"memory {digest.hexdigest()}"
+
+
+def _side_by_side(states: Sequence[State]) -> State:
+    return states[0] if len(states) == 1 else State(*map(torch.cat, zip(*states)))
+
+
+def _each(states: State) -> list[State]:
+    number = len(states.weight)
+    # copies, that none of them holds the others
+    return [states] if number == 1 else [State(*(part[i : i + 1].clone() for part in states)) for i in range(number)]
 
 
 def _what(fingerprint: str) -> str:

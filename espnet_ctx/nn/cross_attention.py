@@ -98,21 +98,15 @@ class CrossAttention(nn.Module):
         Returns:
             Z' (B, T, D).
         """
-        folded = self._fold() if self._folded is None else self._folded
-        absent = frames + folded.absent
+        absent = frames + self.folded().absent
         if context is None:
             return absent
         batch, length, _ = context.shape
         dim = frames.size(-1)
         if mask is not None:
             context = torch.where(mask.unsqueeze(-1), context, 0.0)  # padding may hold anything
-        # a softmax does not change when all scores do, and its weights sum to 1: keys and values count by what makes
-        # them differ from the null key and the null value, which then adds nothing
-        key_value = self.key_value(self.context_norm(context.to(frames.dtype))) - self.null_key_value
-        heads = key_value.view(batch * length, 2 * self.num_heads, -1).transpose(0, 1)  # (2H, B * L, E)
-        # there are fewer keys than frames: the keys, not the frames, go through the projections of queries and outputs
-        heads = (heads @ folded.projections).view(2 * self.num_heads, batch, length, -1).transpose(0, 1)
-        rows = heads.flatten(1, 2)  # (B, 2H * L, D + 1)
+        heads = self.rows(self.context_norm(context.to(frames.dtype)).flatten(0, 1))
+        rows = heads.view(2 * self.num_heads, batch, length, -1).transpose(0, 1).flatten(1, 2)  # (B, 2H * L, D + 1)
         key, value = rows[..., :dim].chunk(2, 1)
         bias = rows[:, : key.size(1), dim:]
         if mask is not None:
@@ -123,11 +117,30 @@ class CrossAttention(nn.Module):
             weights = F.dropout(weights, self.dropout)
         return absent.baddbmm_(weights.transpose(1, 2), value.to(absent.dtype))
 
+    def rows(self, context: torch.Tensor) -> torch.Tensor:
+        """What frames attend to and what they get for it: keys of the normalised frames and values for the residual.
+
+        Args:
+            context: (N, C) normalised context rows.
+
+        Returns:
+            (2H, N, D + 1): of each head the key and the bias of its scores, then of each head the value and nothing.
+        """
+        # a softmax does not change when all scores do, and its weights sum to 1: keys and values count by what makes
+        # them differ from the null key and the null value, which then adds nothing
+        key_value = self.key_value(context) - self.null_key_value.flatten(0, 1)
+        heads = key_value.view(len(context), 2 * self.num_heads, -1).transpose(0, 1)  # (2H, N, E)
+        # there are fewer keys than frames: the keys, not the frames, go through the projections of queries and outputs
+        return heads @ self.folded().projections
+
     def fold(self) -> None:
         """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
-        self._folded = Folded(*(tensor.detach() for tensor in self._fold()))
+        self._folded = Folded(*(tensor.detach() for tensor in self.folded()))
 
-    def _fold(self) -> Folded:
+    def folded(self) -> Folded:
+        """What `fold` kept, or what the weights are now."""
+        if self._folded is not None:
+            return self._folded
         dim, width = self.query.in_features, self.query.in_features // self.num_heads
         _, null_value = self.null_key_value.view(2, dim)
         query = torch.cat([self.query.weight, self.query.bias.unsqueeze(1)], 1).view(self.num_heads, width, dim + 1)

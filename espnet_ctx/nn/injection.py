@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from espnet_ctx.nn.cross_attention import Context, CrossAttention, choose
-from espnet_ctx.nn.memory import SessionMemory, State, build_memory
-from espnet_ctx.nn.student import Student
+from espnet_ctx.nn.folded import FoldedInjection
+from espnet_ctx.nn.memory import CodebookMemory, SessionMemory, State, build_memory
+from espnet_ctx.nn.student import MultiQueryPooling, Student
 
 
 class Fed(NamedTuple):
@@ -74,6 +75,7 @@ class ContextInjection(nn.Module):
         if memory is not None:
             self.memory = build_memory(context_dim, self.student.num_tokens, **memory)
         self.current = current
+        self.folded: FoldedInjection | None = None  # of the settings that it is for, after `fold`
 
     def teacher_probability(self, updates: int) -> float:
         """That an utterance is fed its teacher's context after so many updates."""
@@ -85,6 +87,9 @@ class ContextInjection(nn.Module):
         for module in (*self.attentions, self.memory):
             if module is not None:
                 module.fold()
+        if self.current and isinstance(self.memory, CodebookMemory) and len(self.attentions) == 1:
+            if isinstance(self.student.pooling, MultiQueryPooling):
+                self.folded = FoldedInjection(self.student, self.memory, self.attentions[0])
 
     def fed(
         self,

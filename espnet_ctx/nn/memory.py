@@ -122,8 +122,8 @@ class LastMemory(SessionMemory):
 class CodebookMemory(SessionMemory):
     """Which entry of a codebook of teacher embeddings the session's utterances speak for: one token.
 
-    The log-posteriors of the entries, from the cosines to the student's output, are summed over the utterances; the
-    posterior mean of the entries is read.
+    The log-posteriors of the entries, from the cosines to the student's output, are summed over the utterances, but for
+    a constant that is the same for all entries; the posterior mean of the entries is read.
 
     Args:
         context_dim: C.
@@ -131,7 +131,7 @@ class CodebookMemory(SessionMemory):
         size: M, entries; the task fills them from the training set's teacher embeddings.
         temperature: of the cosines.
         decay: as in `MeanMemory`.
-        trust: factor of the summed log-posteriors; below 1 for utterances that say the same twice.
+        trust: factor of the log-posteriors; below 1 for utterances that say the same twice.
 
     Raises:
         ValueError: a decay outside (0, 1], or less than one entry.
@@ -160,26 +160,27 @@ class CodebookMemory(SessionMemory):
         """(M,)."""
         return (len(self.codebook),)
 
-    def log_posteriors(self, predicted: torch.Tensor) -> torch.Tensor:
-        """(..., C) -> (..., M)."""
-        directions = self._fold() if self._directions is None else self._directions
-        return F.linear(F.normalize(predicted.float(), dim=-1), directions).log_softmax(-1)
-
     def fold(self) -> None:
         """See `SessionMemory`."""
-        self._directions = self._fold()
+        self._directions = self.directions()
 
-    def _fold(self) -> torch.Tensor:
-        return F.normalize(self.codebook, dim=-1) / self.temperature
+    def directions(self) -> torch.Tensor:
+        """(M, C): an output of length 1 times these are the scores of the entries."""
+        if self._directions is not None:
+            return self._directions
+        return F.normalize(self.codebook, dim=-1) * (self.trust / self.temperature)
+
+    def scores(self, predicted: torch.Tensor) -> torch.Tensor:
+        """What an output says for each entry, a trusted log-posterior but for a constant: (..., C) -> (..., M)."""
+        return F.linear(F.normalize(predicted.float(), dim=-1), self.directions())
 
     def read(self, state: State) -> Context:
         """See `SessionMemory`."""
-        posterior = (self.trust * state.values).softmax(-1)
-        return Context((posterior @ self.codebook).unsqueeze(1), (state.weight > 0).unsqueeze(1))
+        return Context((state.values.softmax(-1) @ self.codebook).unsqueeze(1), (state.weight > 0).unsqueeze(1))
 
     def update(self, state: State, predicted: torch.Tensor) -> State:
         """See `SessionMemory`."""
-        values = self.log_posteriors(predicted).mean(1)
+        values = self.scores(predicted).mean(1)
         return State(torch.add(values, state.values, alpha=self.decay), self.decay * state.weight + 1)
 
 

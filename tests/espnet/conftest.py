@@ -1,11 +1,23 @@
 """Tiny ESPnet models, built as `asr_train` builds them."""
 
+import numpy as np
 import pytest
 import torch
 
 TOKENS = ["<blank>", "<unk>", "<space>", *"abcdefgh", "<sos/eos>"]
 CONTEXT_DIM = 12
 CLASSES = ["Negative", "Neutral", "Positive", "<unk>"]
+
+
+def write_contexts(folder):
+    """A training archive of seven utterances and three different contexts, one of them absent: its scp and the contexts."""
+    from espnet_ctx.context.store import write_archive
+
+    rng = np.random.default_rng(0)
+    texts = dict(zip("abcdefg", ["sea", "bread", "", "sea", "", "bread", "sea"]))
+    rows = {text: rng.normal(size=(2, CONTEXT_DIM)).astype(np.float32) for text in ("bread", "sea")}
+    write_archive(folder / "archive", texts, rows.items(), CONTEXT_DIM, "float32", {}, {})
+    return folder / "archive/context.scp", rows
 
 
 @pytest.fixture(scope="session")

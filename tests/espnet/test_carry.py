@@ -10,7 +10,7 @@ import yaml
 
 from espnet_ctx.files import UserError, read_table, write_table
 from espnet_ctx.nn.memory import State
-from tests.espnet.conftest import CONTEXT_DIM
+from tests.espnet.conftest import CONTEXT_DIM, write_contexts
 
 INJECTION = {"num_heads": 2, "student": {"pooling": "conv_max", "stop_gradient": True}}
 
@@ -132,14 +132,7 @@ def test_an_unknown_teacher(build):
 
 @pytest.fixture
 def archive(tmp_path):
-    """A training archive of seven utterances and three different contexts, one of them absent."""
-    from espnet_ctx.context.store import write_archive
-
-    rng = np.random.default_rng(0)
-    texts = dict(zip("abcdefg", ["sea", "bread", "", "sea", "", "bread", "sea"]))
-    rows = {text: rng.normal(size=(2, CONTEXT_DIM)).astype(np.float32) for text in ("bread", "sea")}
-    write_archive(tmp_path / "archive", texts, rows.items(), CONTEXT_DIM, "float32", {}, {})
-    return tmp_path / "archive/context.scp", rows
+    return write_contexts(tmp_path)
 
 
 def test_a_memory_makes_its_codebook_of_the_training_contexts(build, archive, in_session, tmp_path):
@@ -153,8 +146,8 @@ def test_a_memory_makes_its_codebook_of_the_training_contexts(build, archive, in
     entries = sorted(row.mean(0).tolist() for row in rows.values())
     assert sorted(model.encoder.memory.codebook.tolist()) == [pytest.approx(entry) for entry in entries]
     stats = model.eval()(**copy.deepcopy(in_session))[1]
-    posteriors = model.encoder.memory.log_posteriors(model.encoder.predicted)[1:, 0]
-    nearest = model.encoder.memory.log_posteriors(in_session["next_context"])[1:, 0].argmax(-1)
+    posteriors = model.encoder.memory.scores(model.encoder.predicted).log_softmax(-1)[1:, 0]
+    nearest = model.encoder.memory.scores(in_session["next_context"])[1:, 0].argmax(-1)
     expected = -posteriors[[0, 1], nearest].mean()
     assert stats["loss_context"].item() == pytest.approx(expected.item(), rel=1e-5)
 

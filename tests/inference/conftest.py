@@ -5,7 +5,15 @@ import pytest
 import torch
 import yaml
 
-from tests.espnet.conftest import build  # noqa: F401
+from tests.espnet.conftest import CONTEXT_DIM, build, write_contexts  # noqa: F401
+
+INJECTIONS = {  # of systems that have more than one
+    "carry_codebook": {
+        "num_heads": 2,
+        "student": {"pooling": "multi_query", "num_tokens": 2},
+        "memory": {"kind": "codebook", "size": 5, "decay": 0.8},
+    }
+}
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +25,12 @@ def trained(build, tmp_path_factory):  # noqa: F811
         key = system, task, str(changes)
         if key not in made:
             folder = tmp_path_factory.mktemp(f"{task}_{system}")
-            model, args = build(system, task, **changes)
+            if system in INJECTIONS:
+                scp, _ = write_contexts(folder)
+                encoder = {"context_dim": CONTEXT_DIM, "injection_conf": INJECTIONS[system]}
+                data = ["--train_data_path_and_name_and_type", f"{scp},context,kaldi_ark"]
+                changes = {"encoder_conf": encoder, "options": data, **changes}
+            model, args = build(system.partition("_codebook")[0], task, **changes)
             args.token_type = "char"
             if task != "cls":
                 with torch.no_grad():

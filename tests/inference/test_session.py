@@ -53,7 +53,7 @@ def make(models):
     return get
 
 
-SYSTEMS = ["none", "aware", "prev_text", "carry"]
+SYSTEMS = ["none", "aware", "prev_text", "carry", "carry_codebook"]
 rng = np.random.default_rng(3)
 TALKS = {name: [rng.normal(0, 0.1, n).astype(np.float32) for n in sizes] for name, sizes in
          {"a": (16000, 7000, 9000), "b": (5000, 12000), "c": (8000, 8000, 4000)}.items()}  # fmt: skip
@@ -76,7 +76,7 @@ def test_side_by_side_is_as_alone(make, system):
     assert found == alone and all(len(text) > 3 for texts in alone.values() for text in texts)
 
 
-@pytest.mark.parametrize("system", ["prev_text", "carry"])
+@pytest.mark.parametrize("system", ["prev_text", "carry", "carry_codebook"])
 def test_what_was_said_before_is_fed_until_it_is_forgotten(make, system):
     recognizer = make(system)
     first, _, third = (recognizer.recognize(samples, "a") for samples in TALKS["a"])
@@ -143,7 +143,7 @@ def test_an_unknown_session_is_named_with_those_that_began(make):
         recognizer.reset("d")
 
 
-@pytest.mark.parametrize("system", ["prev_text", "carry"])
+@pytest.mark.parametrize("system", ["prev_text", "carry", "carry_codebook"])
 def test_what_is_unsure_or_silent_is_not_remembered(make, system):
     recognizer = make(system, min_confidence=1.0)
     recognizer.recognize(TALKS["a"][0])
@@ -210,9 +210,26 @@ def test_a_thousand_sessions_stay_flat_in_memory(make):
     assert recognizer._sessions["s0"].texts == deque([], maxlen=0)
 
 
-def test_quantised_models_keep_their_sessions(trained):
-    sessions = SessionRecognizer(CTCRecognizer(*trained("carry"), quantize=True))
+@pytest.mark.parametrize("system", ["carry", "carry_codebook"])
+@pytest.mark.parametrize("precision", [{"quantize": True}, {"dtype": "bfloat16"}])
+def test_models_of_low_precision_keep_their_sessions(models, trained, system, precision):
+    sessions = SessionRecognizer(CTCRecognizer(*trained(system), **precision))
     first, second = (sessions.recognize(samples) for samples in TALKS["b"])
-    assert torch.cat(sessions._sessions["default"].memory[:1]).abs().sum() > 0
+    state = sessions._sessions["default"].memory
+    assert state.values.abs().sum() > 0 and state.values.dtype == state.weight.dtype == torch.float32
     sessions.reset()
     assert sessions.recognize(TALKS["b"][1]).hypothesis.score != second.hypothesis.score
+    exact = SessionRecognizer(models(system))
+    for samples in TALKS["b"]:
+        exact.recognize(samples)
+    expected = exact._sessions["default"].memory.values
+    assert (state.values - expected).norm() < 0.1 * expected.norm()
+
+
+def test_a_codebook_memory_is_folded_and_recognises_as_it_does_unfolded(models, trained):
+    folded, unfolded = SessionRecognizer(models("carry_codebook")), SessionRecognizer(CTCRecognizer(*trained("carry_codebook")))
+    assert folded.recognizer.model.encoder.injection.folded is not None
+    unfolded.recognizer.model.encoder.injection.folded = None
+    assert decode(folded) == decode(unfolded)
+    for name, session in folded._sessions.items():
+        assert torch.allclose(session.memory.values, unfolded._sessions[name].memory.values, atol=1e-4)
