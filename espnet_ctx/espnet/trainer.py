@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from espnet2.train.trainer import Trainer
 
+from espnet_ctx.espnet.encoder import ContextSSLEncoder
 from espnet_ctx.files import whole_file
 from espnet_ctx.nn.precision import has_bfloat16
 
@@ -26,6 +27,9 @@ class ContextTrainer(Trainer):
     @classmethod
     def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **kwargs) -> None:
         """Train; see ESPnet's `Trainer.run` for the arguments."""
+        if isinstance(model.encoder, ContextSSLEncoder):
+            # --init_param brings those of another training along; a run that is resumed gets its own from the checkpoint
+            model.encoder.num_updates.zero_()
         if trainer_options.resume and distributed_option.dist_rank in (None, 0):
             repair(Path(trainer_options.output_dir), trainer_options.best_model_criterion)
         if trainer_options.use_amp and trainer_options.ngpu == 0:

@@ -66,3 +66,18 @@ def test_the_cpu_trains_in_bf16_where_it_has_it(monkeypatch, caplog, has_bf16, n
     assert model.encoder() == (use_amp and ngpu == 0 and has_bf16)
     assert seen["trainer_options"].use_amp == (use_amp and ngpu == 1)  # ESPnet's own is for GPUs
     assert ("stays in single precision" in caplog.text) == (use_amp and ngpu == 0 and not has_bf16)
+
+
+def test_a_training_counts_its_own_updates(build, monkeypatch):
+    """`--init_param` copies the count of the training that it starts from, before the trainer runs."""
+    from espnet2.train.trainer import Trainer, TrainerOptions
+
+    from espnet_ctx.espnet.trainer import ContextTrainer
+
+    begun = []
+    monkeypatch.setattr(Trainer, "run", classmethod(lambda cls, model, **_: begun.append(int(model.encoder.num_updates))))
+    fields = {field.name: None for field in dataclasses.fields(TrainerOptions)}
+    model = build("aware")[0]
+    model.encoder.num_updates.fill_(5328)
+    ContextTrainer.run(model, [], [], TrainerOptions(**fields), SimpleNamespace(dist_rank=None))
+    assert begun == [0]
