@@ -112,8 +112,7 @@ class ContextSSLEncoder(AbsEncoder):
             return frames.to(speech.dtype), lengths, None
 
         fed: Optional[Context] = None
-        carries = self._state is not None and self._given is None and not torch.is_autocast_enabled(speech.device.type)
-        folded = self.injection.folded if carries else None
+        folded = self.injection.folded if self._given is None and self._state is not None else None
         self.predicted = self.state = self.residual = None
 
         def inject(place: int, frames: torch.Tensor, frame_mask: Optional[torch.Tensor]) -> torch.Tensor:
@@ -134,7 +133,7 @@ class ContextSSLEncoder(AbsEncoder):
         frames, lengths = self.upstream(speech, ilens, updates, hooks, None if hooks else partial(inject, 0))
         return frames.to(speech.dtype), lengths, None
 
-    def fold(self) -> None:
-        """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
+    def fold(self, single_precision: bool = True) -> None:
+        """Work out what follows from the weights alone and keep it, see `espnet_ctx.nn.ContextInjection.fold`."""
         if self.injection is not None:
-            self.injection.fold()
+            self.injection.fold(single_precision)

@@ -7,6 +7,7 @@ import torch
 
 from espnet_ctx.files import UserError
 from espnet_ctx.inference.model import TrainedModel
+from espnet_ctx.nn.memory import State
 
 
 class Classifier(TrainedModel):
@@ -28,11 +29,13 @@ class Classifier(TrainedModel):
         self.classes: list[str] = self.model.token_list[: self.model.vocab_size]
 
     @torch.inference_mode()
-    def __call__(self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    def __call__(
+        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None, states: State | None = None
+    ) -> np.ndarray:
         """Classify; see `encode` for the arguments.
 
         Returns:
             (B, classes) probabilities.
         """
-        logits = self.model.decoder(*self.encode(speech, context))
+        logits = self.model.decoder(*self.encode(speech, context, states))
         return self.model.classification_function(logits).float().cpu().numpy()

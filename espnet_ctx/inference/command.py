@@ -82,9 +82,8 @@ def _over_sessions(model, data: Path, batch_seconds: float) -> Iterator[tuple[st
     states = model.memory.initial(len(chains), model.device)
     for batch, speech in speech_batches(data, batch_seconds, steps):
         numbers = [session_of[utt] for utt in batch]
-        with model.recalling(State(*(part[numbers] for part in states))) as after:
-            outputs = model(speech)
+        outputs = model(speech, states=State(*(part[numbers] for part in states)))
         heard = [i for i, samples in enumerate(speech) if not is_silent(samples)]  # nothing else is remembered
-        for part, new in zip(states, after[0]):
+        for part, new in zip(states, model.states):
             part[[numbers[i] for i in heard]] = new[heard]
         yield from zip(batch, outputs)

@@ -1,9 +1,8 @@
 """A trained ESPnet model that takes batches of speech and context."""
 
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ class TrainedModel:
         self.model, self.args = TASKS.get(name, ASRTask).build_model_from_file(config, model, device)
         self.model.eval()
         if isinstance(self.model.encoder, ContextSSLEncoder):
-            self.model.encoder.fold()
+            self.model.encoder.fold(single_precision=self.dtype == torch.float32)
         if quantize:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch moves it to another package one day
@@ -66,20 +65,10 @@ class TrainedModel:
         """What carries context from utterance to utterance of a session (system carry), or None."""
         return getattr(self.model.encoder, "memory", None)
 
-    @contextmanager
-    def recalling(self, states: State) -> Iterator[list[State]]:
-        """What is encoded inside the block gets the context of its sessions' states.
-
-        Args:
-            states: of the sessions of one batch of utterances, in its order.
-
-        Yields:
-            A list that holds the states after the utterances when the block has ended.
-        """
-        after: list[State] = []
-        with torch.inference_mode(), self.model.encoder.given(None, states):
-            yield after
-            after.append(self.model.encoder.state)
+    @property
+    def states(self) -> State | None:
+        """Of the memory after the utterances of the last call; None without one."""
+        return self.model.encoder.state
 
     @property
     def context_dim(self) -> int | None:
@@ -89,13 +78,14 @@ class TrainedModel:
 
     @torch.inference_mode()
     def encode(
-        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None
+        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None, states: State | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode.
 
         Args:
             speech: one (N,) float waveform at 16 kHz an utterance; one too short for a sound is padded.
             context: one (L, C) matrix an utterance; a row of zeros is absent.
+            states: of the memory of the utterances' sessions, in place of a context; None: all begin a session.
 
         Returns:
             (B, T, D) and (B,).
@@ -108,7 +98,10 @@ class TrainedModel:
         if context is not None:
             inputs.update(zip(("context", "context_lengths"), self._pad(context)))
         with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model.encode(**inputs)
+            if states is None:
+                return self.model.encode(**inputs)
+            with self.model.encoder.given(None, states):
+                return self.model.encode(**inputs)
 
     def predicted_context(self, speech: Sequence[np.ndarray]) -> np.ndarray:
         """What the student makes of each utterance: Ê (B, K, C).

@@ -11,6 +11,7 @@ from espnet_ctx.files import UserError
 from espnet_ctx.inference.ctc import Hypothesis, Timed, align, greedy
 from espnet_ctx.inference.model import TrainedModel
 from espnet_ctx.inference.speech import is_silent
+from espnet_ctx.nn.memory import State
 
 WORD_BEGIN = "\N{LOWER ONE EIGHTH BLOCK}"  # sentencepiece's mark
 SPACE = "<space>"
@@ -47,20 +48,22 @@ class CTCRecognizer(TrainedModel):
             self.search = BeamSearch(self.args.token_list, self.blank, self.token_ids, **search)
 
     @torch.inference_mode()
-    def __call__(self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None) -> list[Hypothesis]:
+    def __call__(
+        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None, states: State | None = None
+    ) -> list[Hypothesis]:
         """Decode; see `encode` for the arguments.
 
         Returns:
             One hypothesis an utterance, in order; an empty one where there is too little speech for a sound.
         """
-        return self.search(*self.log_probs(speech, context))
+        return self.search(*self.log_probs(speech, context, states))
 
     @torch.inference_mode()
     def log_probs(
-        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None
+        self, speech: Sequence[np.ndarray], context: Sequence[np.ndarray] | None = None, states: State | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities of the tokens (B, T, V) and frames (B,), none of an utterance too short for a sound."""
-        frames, lengths = self.encode(speech, context)
+        frames, lengths = self.encode(speech, context, states)
         silent = torch.tensor([is_silent(samples) for samples in speech], device=lengths.device)
         return self.model.ctc.log_softmax(frames.float()), lengths.masked_fill(silent, 0)
 

@@ -270,10 +270,8 @@ class SessionRecognizer:
     def _decode(self, names: list[str], speech: list[np.ndarray]) -> list[Result]:
         known = [self._sessions.get(name) or self._new() for name in names]  # kept only when nothing is wrong
         if self._memory is not None:
-            states = _side_by_side([session.memory for session in known])
-            with self.recognizer.recalling(states) as after:
-                hypotheses = self.recognizer(speech)
-            memories = _each(*after)
+            hypotheses = self.recognizer(speech, states=_side_by_side([session.memory for session in known]))
+            memories = _each(self.recognizer.states)
         else:
             rows = None if self.context is None else self.context([session.texts for session in known])
             hypotheses = self.recognizer(speech, rows)

@@ -82,12 +82,16 @@ class ContextInjection(nn.Module):
         first, last = self.feeding
         return first + (last - first) * min(updates / self.feeding_updates, 1.0)
 
-    def fold(self) -> None:
-        """Work out what follows from the weights alone and keep it, for inference: the weights change no more."""
+    def fold(self, single_precision: bool = True) -> None:
+        """Work out what follows from the weights alone and keep it, for inference: the weights change no more.
+
+        Args:
+            single_precision: there is no autocast, which a `FoldedInjection` would not bear.
+        """
         for module in (*self.attentions, self.memory):
             if module is not None:
                 module.fold()
-        if self.current and isinstance(self.memory, CodebookMemory) and len(self.attentions) == 1:
+        if single_precision and self.current and isinstance(self.memory, CodebookMemory) and len(self.attentions) == 1:
             if isinstance(self.student.pooling, MultiQueryPooling):
                 self.folded = FoldedInjection(self.student, self.memory, self.attentions[0])
 

@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from espnet_ctx.files import UserError, read_table, write_table
-from espnet_ctx.nn.memory import State
 from tests.espnet.conftest import CONTEXT_DIM, write_contexts
 
 INJECTION = {"num_heads": 2, "student": {"pooling": "conv_max", "stop_gradient": True}}
@@ -222,9 +221,8 @@ def alone(recognizer, folder, forget=False):
         for place in range(len(lengths)):
             utt = f"s{number}-{place}"
             speech = soundfile.read(folder / f"{utt}.wav", dtype="float32")[0]
-            with recognizer.model.encoder.given(None, None if forget else state):
-                [hypothesis] = recognizer([speech])
-            state = recognizer.memory.update(state, recognizer.model.encoder.predicted)
+            [hypothesis] = recognizer([speech], states=None if forget else state)
+            state = recognizer.states
             scores[utt], tokens[utt] = hypothesis.score, " ".join(map(str, hypothesis.token_ids))
     return scores, tokens
 
@@ -290,7 +288,6 @@ def test_espnet_decodes_an_utterance_with_an_empty_memory(trained, tmp_path):
     speech2text = Speech2Text(str(folder / "config.yaml"), str(folder / "model.pth"), ctc_weight=1.0, beam_size=1)
     frames, lengths = speech2text.asr_model.encode(torch.from_numpy(speech)[None], torch.tensor([len(speech)]))
     state = recognizer.memory.initial(1)
-    with recognizer.recalling(State(*state)) as after:
-        ours, _ = recognizer.encode([speech])
-    assert torch.equal(frames, ours) and after[0].weight.item() == 1
+    ours, _ = recognizer.encode([speech], states=state)
+    assert torch.equal(frames, ours) and recognizer.states.weight.item() == 1
     assert isinstance(speech2text(speech)[0][0], str)
