@@ -22,7 +22,7 @@ declare -A change=(  # of conf/context/<system>.yaml
     [stop_gradient]="${student}.stop_gradient=true"
     [gradient]="${student}.stop_gradient=false"
     [teacher_fed]="${feeding}=1.0"
-    [scheduled]="${feeding}=[1.0,0.0,3000]"
+    [scheduled]="${feeding}=[1.0,0.0,600]"
     [in_order]="--session_batches true"
     [alpha0]="--model_conf alpha=0.0"
     [alpha90]="--model_conf alpha=0.9"
